@@ -1,0 +1,244 @@
+"""Between the river and the bank.
+
+Keyed state as the tasks see it, and the messages to and from the coordinator.
+
+Messages are plain data, so that a task can live in another process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, Literal, Protocol, TypeAlias
+
+import msgspec
+
+from flowrt.contract.state import StateSpec
+
+Delivery: TypeAlias = Literal["exactly_once", "at_least_once", "at_most_once"]
+
+
+class _Missing:
+    """What a table holds for a key that it does not hold."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING: Final = _Missing()
+
+
+class HasKey(Protocol):
+    """Where handles find the current key."""
+
+    key: Any
+
+
+class Table(Protocol):
+    """One value for each key, in layers: `delta` holds what was written since the last freeze.
+
+    Fused code reads and writes `delta` directly (`cold` when it misses), so it must fetch `delta`
+    anew for each run of records: a freeze replaces it. What is stored is either the value itself
+    (immutable builtins) or its `seal`ed form.
+    """
+
+    delta: dict[Any, Any]
+    scalar: type | None
+    """When declared as an immutable builtin: stored values are exactly of this type."""
+
+    quick: frozenset[type]
+    """Values of exactly these types are their own stored form: nothing to `seal` or `unseal`."""
+
+    def cold(self, key: Any) -> Any:
+        """Return what is stored for a key that `delta` does not have.
+
+        MISSING where there is nothing.
+        """
+        ...
+
+    def seal(self, key: Any, value: Any) -> Any:
+        """Return the form to store.
+
+        `StateError` naming operator, state, key and type if there is none.
+        """
+        ...
+
+    def unseal(self, stored: Any) -> Any:
+        """Return the value of a stored form: one of the caller's own."""
+        ...
+
+    def get(self, key: Any) -> Any:
+        """Return the key's value, or MISSING."""
+        ...
+
+    def put(self, key: Any, value: Any) -> None:
+        """Store a value."""
+        ...
+
+    def delete(self, key: Any) -> None:
+        """Forget a key."""
+        ...
+
+    def items(self) -> Iterator[tuple[Any, Any]]:
+        """Iterate over keys and values as they were when called; costs memory for the keys."""
+        ...
+
+
+class Block(msgspec.Struct, frozen=True):
+    """Encoded entries of one state in one key group, newer behind older ones of the same key."""
+
+    state: str
+    group: int
+    entries: int
+    data: bytes
+
+
+class Frozen(Protocol):
+    """The state of one operator subtask as it was at a barrier.
+
+    What changed since the barrier before.
+    """
+
+    def encode(self) -> Iterator[list[Block]]:
+        """Encode in slices of well under a millisecond.
+
+        Yields [] until the last slice, which has all blocks.
+        """
+        ...
+
+
+class StateFile(msgspec.Struct, frozen=True):
+    """A durable file with blocks; `first` and `last` bound the key groups to take from it."""
+
+    name: str
+    size: int
+    checksum: str
+    entries: int
+    first_group: int
+    last_group: int
+
+
+class KeyedBackend(Protocol):
+    """Keyed state of one operator subtask."""
+
+    def handle(self, spec: StateSpec[Any], scope: HasKey) -> Any:
+        """Return the handle of a declared state for the key that `scope.key` names at each use.
+
+        `StateError` when a state of that name is declared twice in different ways.
+        """
+        ...
+
+    def table(self, name: str, type: Any) -> Table:
+        """Return the table of a value state, for fused code and for the engine's own state."""
+        ...
+
+    def freeze(self) -> Frozen | None:
+        """Cut: give what changed since the last freeze (None: nothing) in constant time.
+
+        The one before must have been encoded, or was given up with the whole attempt.
+        """
+        ...
+
+    def load(self, blocks: Iterable[Block]) -> None:
+        """Take restored entries, oldest file first.
+
+        Before any handle is used. States not declared yet wait.
+        """
+        ...
+
+    def undeclared(self) -> list[str]:
+        """Return the names of restored states that nothing has declared (after `open`)."""
+        ...
+
+    def map_entries(self, name: str) -> Iterator[tuple[Any, Any, Any]]:
+        """Iterate over (key, name, value) of a declared map state, all keys (for timers)."""
+        ...
+
+    def size(self) -> int:
+        """Return how many entries all states hold, about."""
+        ...
+
+
+class SnapshotWriter(Protocol):
+    """Makes an operator subtask's snapshot durable, beside the stream."""
+
+    async def write(self, epoch: int, frozen: Frozen | None) -> list[StateFile]:
+        """Write one more file (none where nothing changed), compact now and then.
+
+        Returns all files that now make up the state, oldest first. `CheckpointError` where it
+        fails.
+        """
+        ...
+
+
+class SplitState(msgspec.Struct, frozen=True):
+    """Where a split stands.
+
+    Its position, whether it ended, and the state of its watermark generator.
+    """
+
+    id: str
+    data: Any
+    position: Any
+    ended: bool = False
+    watermark: Any = None
+    records: int = 0
+    idle: bool = False
+
+
+class OperatorSnapshot(msgspec.Struct, frozen=True):
+    """One operator subtask's part of a snapshot."""
+
+    operator: str
+    subtask: int
+    files: list[StateFile] = []
+    data: Any = None
+    splits: list[SplitState] = []
+    committable: Any = None
+    watermark: int | None = None
+
+
+class OpenEpoch(msgspec.Struct, frozen=True, tag=True):
+    """Coordinator to source tasks: note positions, then send the barrier."""
+
+    epoch: int
+    final: bool = False
+    end: bool = False
+    """With `final`: the input is over, so event time ends too (watermark MAX, then the barrier)."""
+
+
+class EpochCommitted(msgspec.Struct, frozen=True, tag=True):
+    """Coordinator to source tasks: the epoch is committed."""
+
+    epoch: int
+
+
+class Acknowledge(msgspec.Struct, frozen=True, tag=True):
+    """Task to coordinator: this subtask's part of the epoch is durable."""
+
+    task: str
+    subtask: int
+    epoch: int
+    operators: list[OperatorSnapshot]
+    align_ns: int = 0
+    freeze_ns: int = 0
+    write_ns: int = 0
+
+
+class SourceEnded(msgspec.Struct, frozen=True, tag=True):
+    """Source task to coordinator: every split of this subtask is read to its end."""
+
+    task: str
+    subtask: int
+
+
+TaskMessage: TypeAlias = Acknowledge | SourceEnded
+CoordinatorMessage: TypeAlias = OpenEpoch | EpochCommitted
+Send: TypeAlias = Callable[[TaskMessage], None]
+
+
+class Restored(msgspec.Struct, frozen=True):
+    """What one operator gets back: the parts of all its former subtasks."""
+
+    parts: Sequence[OperatorSnapshot] = ()

@@ -1,0 +1,132 @@
+"""Sources: where records come from.
+
+A source is divided into splits; each is read by one reader, in order. Every chunk a reader returns
+carries the position behind it, so that a snapshot can be taken between any two chunks, and reading
+again from a position gives the same records (a replayable source) or goes on as well as it can (one
+that is not).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+
+from flowrt.contract.time import WatermarkStrategy
+from flowrt.contract.world import World
+
+T = TypeVar("T")
+
+Position: TypeAlias = Any
+"""Plain data (numbers, text, bytes, lists, dicts with text keys): where to go on reading."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A part of a source that one reader reads alone: a file, a partition.
+
+    `id` is unique within the source and stays the same for ever; `data` is plain data for the
+    reader.
+    """
+
+    id: str
+    data: Any = None
+
+
+@dataclass(slots=True)
+class Chunk(Generic[T]):
+    """A run of records, in order, and the position behind the last of them.
+
+    `timestamps` are event times in ms where the source knows them. `values` is given away.
+    """
+
+    values: list[T]
+    position: Position
+    timestamps: list[int | None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceContext:
+    """What a source may use. `operator` is its stable id."""
+
+    operator: str
+    subtask: int
+    parallelism: int
+    world: World
+
+
+class Reader(Protocol[T]):
+    """Reads one split."""
+
+    async def read(self, limit: int) -> Chunk[T] | None:
+        """Wait for at least one record, return at most `limit`.
+
+        None at the end of the split, for ever.
+
+        May be cancelled while it waits, and is never called again after that: a record must not
+        leave the reader other than by being returned. A chunk without values is allowed: it only
+        moves the position. `InputError` for data that cannot be read, naming the split and the
+        position.
+        """
+        ...
+
+    async def lag(self, position: Position) -> tuple[int, str] | None:
+        """Return how much of the split lies behind `position` now, and the unit ("bytes" …).
+
+        None where that cannot be known.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of files and connections; called once."""
+        ...
+
+
+class Source(Generic[T]):
+    """Where records come from. Required: `splits` and `reader`."""
+
+    replayable: bool = True
+    """Whether reading from a position gives the same records again; without it, at most once."""
+
+    bounded: bool = True
+    """Whether the source ends by itself."""
+
+    max_open_splits: int = 0
+    """How many splits a subtask reads at once.
+
+    0 for all. With 1 they are read one after the other.
+    """
+
+    discovery_interval_ms: int | None = None
+    """How often `splits` is asked again.
+
+    None for only once. A source that asks again never ends.
+    """
+
+    watermarks: WatermarkStrategy[T] | None = None
+    """The source's own idea of event time, unless the flow says otherwise."""
+
+    def describe(self) -> str:
+        """Return a short text for `flowrt explain` and for messages."""
+        return type(self).__name__
+
+    async def splits(self, ctx: SourceContext) -> Sequence[Split]:
+        """Return all splits that exist now, in the order in which to read them.
+
+        Called in each subtask, which keeps those that are its own. A split that was read to its end
+        is remembered for as long as it is listed here.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no splits method")
+
+    async def reader(
+        self, split: Split, position: Position | None, ctx: SourceContext
+    ) -> Reader[T]:
+        """Open a split at a position that a chunk carried; None for its beginning."""
+        raise NotImplementedError(f"{type(self).__name__} has no reader method")
+
+    async def committed(self, epoch: int, positions: Mapping[str, Position]) -> None:
+        """Hear that an epoch is committed.
+
+        Nothing before these positions (by split) is asked again.
+        """
+        return None
