@@ -1,0 +1,1 @@
+"""The bank beside the river: epochs, durable snapshots, recovery. It never touches a record."""

@@ -1,0 +1,179 @@
+"""One owner: a checkpoint folder belongs to one instance of a job at a time.
+
+`lease.json` names the owner and its generation, a number that grows with each start. The owner
+holds an operating system's lock on `lease-<generation>.lock` for as long as it lives. Whoever wants
+to be the next owner needs the lock of the present generation (proof that its owner is gone, unless
+it is taken over by force) and that of the next one (proof that nobody else is about to be).
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+import msgspec
+
+from flowrt.checkpoint.disk import delete_quietly, disk_error, write_durably
+from flowrt.checkpoint.names import LEASE, STATE_FOLDER, parse_manifest, parse_state
+from flowrt.checkpoint.sealed import seal, unseal
+from flowrt.contract.errors import CheckpointError, LeaseError
+from flowrt.contract.failpoints import failpoint
+from flowrt.contract.world import FileLock, Files, World
+
+_LOCK = re.compile(r"lease-(\d+)\.lock")
+
+
+class LeaseRecord(msgspec.Struct, frozen=True):
+    """What `lease.json` says. Generation 0: the folder never had an owner."""
+
+    generation: int = 0
+    host: str = ""
+    pid: int = 0
+    started_ms: int = 0
+
+    def owner(self) -> str:
+        """Name the owner, for messages."""
+        if not self.host:
+            return f"somebody unknown ({LEASE} was deleted), generation {self.generation}"
+        since = datetime.fromtimestamp(self.started_ms // 1_000, UTC)
+        return (
+            f"process {self.pid} on host {self.host}, generation {self.generation}, started at "
+            f"{since:%Y-%m-%dT%H:%M:%SZ}"
+        )
+
+
+async def read_lease(files: Files, folder: str) -> LeaseRecord:
+    """Return who owns a folder; `CheckpointError` where `lease.json` is damaged."""
+    path = f"{folder}/{LEASE}"
+    try:
+        data = await files.read(path)
+    except FileNotFoundError:
+        return LeaseRecord(generation=await _newest_generation(files, folder))
+    try:
+        return msgspec.json.decode(unseal("lease", data, path), type=LeaseRecord)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{error}. Make sure that no instance of the job runs, then delete that file"
+        ) from error
+
+
+async def _newest_generation(files: Files, folder: str) -> int:
+    # Without lease.json (deleted by hand) a number must not be used again all the same.
+    manifests = map(parse_manifest, await files.names(folder))
+    states = map(parse_state, await files.names(f"{folder}/{STATE_FOLDER}"))
+    return max((made.generation for made in (*manifests, *states) if made), default=0)
+
+
+class Lease:
+    """The right to write into a checkpoint folder: got with `take`, proved anew with `check`."""
+
+    def __init__(self, world: World, folder: str, record: LeaseRecord, lock: FileLock) -> None:
+        self.folder = folder
+        self._world = world
+        self._record = record
+        self._lock = lock
+
+    @property
+    def generation(self) -> int:
+        """The number of this life of the job; no other ever has the same on this folder."""
+        return self._record.generation
+
+    @classmethod
+    async def take(cls, world: World, folder: str, *, take_over: bool = False) -> Lease:
+        """Become the owner of a folder (made where missing).
+
+        `LeaseError` where another instance owns it; with `take_over` that one loses it and cannot
+        write or commit from then on. `CheckpointError` where the folder cannot be written.
+        """
+        try:
+            await world.files.make_folder(f"{folder}/{STATE_FOLDER}")
+            await world.files.sync_folder(folder)
+            present = await read_lease(world.files, folder)
+            held = await world.files.lock(_lock_path(folder, present.generation))
+            if held is None and not take_over:
+                raise LeaseError(
+                    f"the checkpoint folder {folder} is in use by {present.owner()}. Stop that "
+                    "instance, give this job a folder of its own, or take the folder over "
+                    "(take_over=True) if that instance is lost"
+                )
+            record, lock = await _succeed(world, folder, present, held)
+        except OSError as error:
+            raise disk_error(error, "take the lease", folder) from error
+        return cls(world, folder, record, lock)
+
+    async def next_generation(self) -> None:
+        """Begin a new life in the same process, after an error: nothing of the old one may count.
+
+        `LeaseError` where the folder was taken over.
+        """
+        await self.check()
+        try:
+            self._record, self._lock = await _succeed(
+                self._world, self.folder, self._record, self._lock
+            )
+        except OSError as error:
+            raise disk_error(error, "renew the lease", self.folder) from error
+
+    async def check(self) -> None:
+        """Make sure that the folder is still owned; `LeaseError` where it was taken over."""
+        try:
+            present = await read_lease(self._world.files, self.folder)
+        except OSError as error:
+            raise disk_error(error, "read the lease", self.folder) from error
+        if present.generation != self.generation:
+            raise LeaseError(
+                f"the checkpoint folder {self.folder} was taken over by {present.owner()}; this "
+                f"instance (process {self._world.pid}, generation {self.generation}) writes and "
+                "commits nothing more. Stop it, or the other one"
+            )
+
+    def release(self) -> None:
+        """Let the next instance in; may be called twice."""
+        self._lock.release()
+
+
+async def _succeed(
+    world: World, folder: str, present: LeaseRecord, held: FileLock | None
+) -> tuple[LeaseRecord, FileLock]:
+    """Become the generation after `present`; gives back `held`, the lock of that one."""
+    record = LeaseRecord(
+        generation=present.generation + 1,
+        host=world.host,
+        pid=world.pid,
+        started_ms=world.clock.now_ms(),
+    )
+    lock = await world.files.lock(_lock_path(folder, record.generation))
+    try:
+        # Whoever was quicker holds the lock, or has written lease.json and gone on.
+        if lock is None or (await read_lease(world.files, folder)).generation != present.generation:
+            raise LeaseError(
+                f"another instance has just taken the checkpoint folder {folder}. Start only one, "
+                "or give each a folder of its own"
+            )
+        await _write(world.files, folder, record)
+        failpoint("lease.taken")
+    except BaseException:
+        if lock is not None:
+            lock.release()
+        raise
+    finally:
+        if held is not None:
+            held.release()
+    await _delete_old_locks(world.files, folder, record.generation)
+    return record, lock
+
+
+async def _write(files: Files, folder: str, record: LeaseRecord) -> None:
+    data = seal("lease", msgspec.json.encode(record))
+    await write_durably(files, f"{folder}/{LEASE}", [data], lambda _: None)
+
+
+async def _delete_old_locks(files: Files, folder: str, generation: int) -> None:
+    for name in await files.names(folder):
+        match = _LOCK.fullmatch(name)
+        if match is not None and int(match[1]) < generation:
+            await delete_quietly(files, f"{folder}/{name}")
+
+
+def _lock_path(folder: str, generation: int) -> str:
+    return f"{folder}/lease-{generation}.lock"

@@ -1,0 +1,190 @@
+"""The world under control: what a crash loses, when alarms ring, faults on order."""
+
+from __future__ import annotations
+
+import errno
+
+import anyio
+import pytest
+
+from flowrt.testing.world import ManualClock, MemoryFiles, SeededRandomness, manual_world
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_alarms_ring_in_order_each_at_its_time() -> None:
+    clock = ManualClock(100)
+    rang: list[tuple[str, int]] = []
+    clock.call_at(130, lambda: rang.append(("late", clock.now_ms())))
+    clock.call_at(110, lambda: rang.append(("early", clock.now_ms())))
+    clock.call_at(110, lambda: rang.append(("early too", clock.now_ms())))
+    clock.call_at(120, lambda: rang.append(("never", clock.now_ms()))).cancel()
+
+    clock.advance(9)
+    assert rang == []
+
+    clock.advance(30)
+    assert rang == [("early", 110), ("early too", 110), ("late", 130)]
+    assert clock.now_ms() == 139
+    assert clock.monotonic_ns() == 39_000_000
+
+
+async def test_an_alarm_may_set_the_next_one() -> None:
+    clock = ManualClock()
+    rang: list[int] = []
+
+    def ring() -> None:
+        rang.append(clock.now_ms())
+        clock.call_at(clock.now_ms() + 10, ring)
+
+    clock.call_at(10, ring)
+    clock.advance(35)
+
+    assert rang == [10, 20, 30]
+    assert clock.next_alarm_ms() == 40
+
+
+async def test_what_is_due_already_rings_in_the_next_turn() -> None:
+    clock = ManualClock(50)
+    rang = anyio.Event()
+
+    clock.call_at(50, rang.set)
+
+    assert not rang.is_set()
+    await rang.wait()
+
+
+def test_outside_an_event_loop_it_rings_when_the_clock_moves() -> None:
+    clock = ManualClock(50)
+    rang: list[int] = []
+    clock.call_at(50, lambda: rang.append(clock.now_ms()))
+
+    clock.advance(0)
+
+    assert rang == [50]
+
+
+async def test_the_wall_clock_may_go_back_but_the_other_may_not() -> None:
+    clock = ManualClock(100)
+
+    clock.set_to(40)
+
+    assert clock.now_ms() == 40
+    assert clock.monotonic_ns() == 0
+
+
+async def test_bytes_that_were_not_synced_are_lost() -> None:
+    files = MemoryFiles()
+    await files.make_folder("/data")
+    await files.write("/data/a", [b"synced"])
+    await files.sync("/data/a")
+    await files.sync_folder("/data")
+    await files.write("/data/a", [b"not synced"])
+
+    files.crash()
+
+    assert files.contents("/data/a") == b"synced"
+
+
+async def test_names_that_were_not_synced_are_lost() -> None:
+    files = MemoryFiles()
+    await files.make_folder("/data")
+    await files.write("/data/old", [b"bytes"])
+    await files.sync("/data/old")
+    await files.sync_folder("/data")
+    await files.rename("/data/old", "/data/new")
+    await files.write("/data/other", [b"bytes"])
+    await files.sync("/data/other")
+    assert files.paths() == ["/data/new", "/data/other"]
+
+    files.crash()
+
+    assert files.paths() == ["/data/old"]
+
+
+async def test_a_deletion_is_lost_too() -> None:
+    files = MemoryFiles()
+    await files.write("a", [b"bytes"])
+    await files.sync_folder("")
+    await files.delete("a")
+
+    files.crash()
+
+    assert files.contents("a") == b""
+
+
+async def test_by_chance_what_was_not_synced_survives_whole_or_torn() -> None:
+    survivors = set()
+    for seed in range(100):
+        files = MemoryFiles()
+        await files.write("a", [b"0123456789"])
+        files.crash(SeededRandomness(seed))
+        survivors.add(files.contents("a") if files.paths() else None)
+
+    assert {None, b"", b"0123456789"} <= survivors
+    assert any(some is not None and 0 < len(some) < 10 for some in survivors)
+
+
+async def test_a_crash_and_a_kill_give_locks_back() -> None:
+    files = MemoryFiles()
+    first = await files.lock("lock")
+    assert first is not None
+    assert await files.lock("lock") is None
+
+    files.kill()
+    second = await files.lock("lock")
+    assert second is not None
+    first.release()
+    assert await files.lock("lock") is None, "the lock of a dead process releases nothing"
+    second.release()
+    assert await files.lock("lock") is not None
+
+
+async def test_a_fault_on_order_tears_a_write() -> None:
+    files = MemoryFiles()
+    files.fail("write", "a", OSError(errno.ENOSPC, "full"), torn=3)
+
+    with pytest.raises(OSError, match="full"):
+        await files.write("a", [b"0123", b"456"])
+
+    assert files.contents("a") == b"012"
+    assert await files.write("a", [b"0123"]) == 4
+
+
+async def test_folders_and_their_errors() -> None:
+    files = MemoryFiles()
+    await files.make_folder("/a/b")
+    await files.write("/a/b/file", [b""])
+
+    assert await files.names("/a") == ["b"]
+    assert await files.names("/a/b/") == ["file"]
+    assert await files.names("/nowhere") == []
+    assert await files.is_folder("/a")
+    assert not await files.is_folder("/a/b/file")
+    with pytest.raises(FileNotFoundError):
+        await files.write("/c/file", [b""])
+    with pytest.raises(FileNotFoundError):
+        await files.sync_folder("/c")
+    with pytest.raises(FileNotFoundError):
+        await files.read("/a/none")
+    with pytest.raises(FileExistsError):
+        await files.make_folder("/a/b/file")
+    with pytest.raises(IsADirectoryError):
+        await files.write("/a/b", [b""])
+
+
+async def test_write_at_cuts_and_fills() -> None:
+    files = MemoryFiles()
+
+    await files.write_at("a", 0, b"one two")
+    await files.write_at("a", 4, b"2")
+    assert files.contents("a") == b"one 2"
+    with pytest.raises(FileNotFoundError):
+        await files.write_at("b", 4, b"2")
+
+
+async def test_the_same_seed_gives_the_same_world() -> None:
+    one, two, other = manual_world(seed=7), manual_world(seed=7), manual_world(seed=8)
+
+    assert one.randomness.token() == two.randomness.token() != other.randomness.token()
+    assert 0 <= one.randomness.fraction() < 1
