@@ -1,0 +1,342 @@
+"""The operators of one task: runs of records, watermarks and the clock go through them in order.
+
+Simple steps are fused into one function; a step that makes its own watermarks ends a fused line and
+starts the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from flowrt.contract.elements import MAX_TIMESTAMP, MIN_TIMESTAMP, Records
+from flowrt.contract.errors import FlowrtError, OperatorError
+from flowrt.contract.snapshot import Frozen, KeyedBackend, SnapshotWriter
+from flowrt.contract.steps import AssignTimestamps, Fold, Process, Step
+from flowrt.contract.world import World
+from flowrt.dataflow.blame import called, operator_error, snapshot_of
+from flowrt.dataflow.channel import RUN_LIMIT
+from flowrt.dataflow.context import OperatorContext
+from flowrt.dataflow.event_time import EventTime
+from flowrt.dataflow.fuse import FusedLine, Part, fuse
+from flowrt.dataflow.timers import TimerQueue
+
+
+class Downstream(Protocol):
+    """Where a chain's results go: the task's outputs, or whatever a test puts there."""
+
+    async def emit(self, records: Records) -> None:
+        """Take a run of records of the main output; waits while there is no room."""
+        ...
+
+    async def emit_side(self, operator: str, tag: str, records: Records) -> None:
+        """Take a run of records of a side output; waits while there is no room."""
+        ...
+
+    def watermark(self, timestamp: int) -> None:
+        """Take a watermark (ms)."""
+        ...
+
+    def idle(self) -> None:
+        """Hear that nothing will come for now."""
+        ...
+
+
+@dataclass(slots=True)
+class StepSetup:
+    """What the runtime gives for one step: its state, and what to restore."""
+
+    id: str
+    step: Step
+    keyed: bool = False
+    backend: KeyedBackend | None = None
+    writer: SnapshotWriter | None = None
+    restored: list[Any] = field(default_factory=list)
+    watermark: int = MIN_TIMESTAMP
+    taken_tags: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class Cut:
+    """One step's state at a barrier; encoding and writing it goes on beside the stream."""
+
+    id: str
+    writer: SnapshotWriter | None = None
+    frozen: Frozen | None = None
+    data: Any = None
+    watermark: int | None = None
+
+
+class Chain:
+    """Runs a line of steps. One task at a time may call it."""
+
+    def __init__(
+        self,
+        steps: Sequence[StepSetup],
+        downstream: Downstream,
+        *,
+        world: World,
+        subtask: int,
+        parallelism: int,
+    ) -> None:
+        self._downstream = downstream
+        self._clock = world.clock
+        self._setups = steps
+        self._parts = [_part(setup, world, subtask, parallelism) for setup in steps]
+        self._times = {
+            index: EventTime(setup.id, setup.step, world.clock)
+            for index, setup in enumerate(steps)
+            if isinstance(setup.step, AssignTimestamps)
+        }
+        self._lines: dict[tuple[int, bool, bool], FusedLine] = {}
+        self._opened: list[Part] = []
+        for index, part in enumerate(self._parts):
+            if part.context is not None and steps[index].taken_tags:
+                part.flush_sides = self._side_flusher(part)
+
+        self.operators = tuple(setup.id for setup in steps)
+        self.operators = tuple(part.id for part in self._parts)
+        self.keeps_time = bool(self._times) or any(part.context is not None for part in self._parts)
+
+    # ------------------------------------------------------------------ life
+
+    async def open(self) -> None:
+        """Restore and open the operators.
+
+        `OperatorError` where one of them raises.
+        """
+        for index, (setup, part) in enumerate(zip(self._setups, self._parts, strict=True)):
+            if index in self._times:
+                self._times[index].restore(setup.restored)
+            if part.operator is not None and part.context is not None:
+                part.context.bind(part.operator)
+                if setup.restored:
+                    await called(part.id, part.operator.restore, setup.restored)
+                self._opened.append(part)
+                await called(part.id, part.operator.open, part.context)
+                if setup.backend is not None and _has_timers(setup.backend):
+                    part.context.timers  # noqa: B018  (restored ones fire even if none is set anew)
+
+    async def close(self) -> None:
+        """Close the operators that were opened, last first.
+
+        All of them, then the first error is raised.
+        """
+        first: Exception | None = None
+        while self._opened:
+            part = self._opened.pop()
+            assert part.operator is not None
+            try:
+                await called(part.id, part.operator.close)
+            except Exception as error:
+                first = first or error
+        if first is not None:
+            raise first
+
+    # ------------------------------------------------------------------ records
+
+    async def run(self, records: Records) -> None:
+        """Take a run of records through all steps."""
+        await self._run(0, records)
+
+    async def _run(self, start: int, records: Records) -> None:
+        if start == len(self._parts):
+            await self._downstream.emit(records)
+            return
+        if start in self._times:
+            await self._assign(start, records)
+            return
+        which = (start, records.timestamps is not None, records.keys is not None)
+        line = self._lines.get(which)
+        if line is None:
+            line = self._lines[which] = self._fuse(*which)
+        try:
+            await line.run(records.values, records.timestamps, records.keys)
+        except FlowrtError:
+            raise
+        except Exception as error:
+            blamed = self._blame(line, start, error)
+            if blamed is None:
+                raise
+            raise blamed from error
+
+    def _fuse(self, start: int, timestamps: bool, keys: bool) -> FusedLine:
+        end = next((i for i in self._times if i >= start), len(self._parts))
+        if end == len(self._parts):
+            emit = self._downstream.emit
+        else:
+
+            async def emit(records: Records) -> None:
+                await self._run(end, records)
+
+        return fuse(self._parts[start:end], emit, timestamps=timestamps, keys=keys)
+
+    async def _assign(self, index: int, records: Records) -> None:
+        time = self._times[index]
+        records.timestamps = time.assign(records.values)
+        if time.resting:
+            await self._advance(index, time.last)
+        await self._run(index + 1, records)
+        watermark = time.watermark()
+        if watermark is not None:
+            await self._advance(index + 1, watermark)
+
+    def _blame(self, line: FusedLine, start: int, error: Exception) -> OperatorError | None:
+        """Find the step and the record from the line of the fused function that raised."""
+        # A coroutine turns StopIteration into a RuntimeError with no line of its own.
+        raised = error.__cause__ if isinstance(error.__cause__, StopIteration) else error
+        trace = raised.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_code is line.code:
+                place = line.places.get(trace.tb_lineno)
+                if place is None:
+                    return None
+                step, variable = place
+                value = trace.tb_frame.f_locals.get(variable)
+                return operator_error(self._parts[start + step].id, raised, value=value)
+            trace = trace.tb_next
+        return None
+
+    # ------------------------------------------------------------------ time
+
+    async def advance(self, watermark: int) -> None:
+        """Take a watermark through all steps: timers that are due, then `on_watermark`, then on."""
+        await self._advance(0, watermark)
+
+    async def _advance(self, start: int, watermark: int) -> None:
+        for index in range(start, len(self._parts)):
+            if index in self._times and watermark != MAX_TIMESTAMP:
+                # Watermarks from before end here, but they also tell that a rest is over.
+                time = self._times[index]
+                if not time.resting:
+                    return
+                time.resting = False
+                watermark = time.last
+            part = self._parts[index]
+            if part.context is None or part.operator is None:
+                continue
+            if watermark <= part.context.watermark:
+                # Told again after a rest, or restored ahead of its inputs, which are on their way.
+                continue
+            part.context.watermark = watermark
+            timers = part.context.opened_timers
+            if timers is not None:
+                await self._fire(index, timers.event, watermark)
+            part.context.forget_key()
+            part.context.timestamp = None
+            await called(part.id, part.operator.on_watermark, watermark, part.context)
+            await self._drain(index)
+        self._downstream.watermark(watermark)
+
+    def rest(self) -> None:
+        """Hear that all inputs are idle."""
+        for time in self._times.values():
+            time.resting = True
+        self._downstream.idle()
+
+    def next_alarm(self) -> int | None:
+        """Return when `ring` must be called next (ms of processing time); None for never."""
+        if not self.keeps_time:
+            return None
+        times = [timers.processing.earliest() for timers in self._timers()]
+        times += [time.idle_at for time in self._times.values()]
+        return min((time for time in times if time is not None), default=None)
+
+    async def ring(self) -> None:
+        """Fire the processing-time timers that are due, and go idle where it is time to."""
+        now = self._clock.now_ms()
+        for index, part in enumerate(self._parts):
+            timers = part.context.opened_timers if part.context is not None else None
+            if timers is not None:
+                await self._fire(index, timers.processing, now)
+        for time in self._times.values():
+            if time.rest(now):
+                self._downstream.idle()
+
+    async def _fire(self, index: int, timers: TimerQueue, until: int) -> None:
+        part = self._parts[index]
+        assert part.operator is not None
+        assert part.context is not None
+        for timestamp, key in timers.due(until):
+            part.context.key = key
+            part.context.timestamp = timestamp
+            await called(part.id, part.operator.on_timer, timestamp, part.context)
+            await self._drain(index)
+
+    async def _drain(self, index: int) -> None:
+        """Send on what an operator emitted outside `process`."""
+        part = self._parts[index]
+        assert part.context is not None
+        if part.flush_sides is not None and part.context.sides:
+            await part.flush_sides()
+        emitted = part.context.emitted[:]
+        part.context.emitted.clear()
+        for start in range(0, len(emitted), RUN_LIMIT):
+            run = emitted[start : start + RUN_LIMIT]
+            records = Records([value for value, _ in run], [time for _, time in run])
+            await self._run(index + 1, records)
+
+    def _timers(self) -> list[Any]:
+        contexts = (part.context for part in self._parts if part.context is not None)
+        return [c.opened_timers for c in contexts if c.opened_timers is not None]
+
+    def _side_flusher(self, part: Part) -> Callable[[], Awaitable[None]]:
+        context = part.context
+        assert context is not None
+
+        async def flush() -> None:
+            taken = dict(context.sides)
+            context.sides.clear()
+            for tag, (values, times) in taken.items():
+                for start in range(0, len(values), RUN_LIMIT):
+                    end = start + RUN_LIMIT
+                    run = Records(values[start:end], times[start:end])
+                    await self._downstream.emit_side(part.id, tag, run)
+
+        return flush
+
+    # ------------------------------------------------------------------ snapshots
+
+    def cut(self) -> list[Cut]:
+        """Freeze the state of all steps, in constant time."""
+        cuts = []
+        for index, (setup, part) in enumerate(zip(self._setups, self._parts, strict=True)):
+            data = snapshot_of(part.id, part.operator)
+            if index in self._times:
+                data = self._times[index].snapshot()
+            # Where nothing is kept nothing need be cut: the state simply goes on.
+            frozen = None
+            if setup.backend is not None and setup.writer is not None:
+                frozen = setup.backend.freeze()
+            watermark = part.context.watermark if part.context is not None else None
+            if setup.writer is not None or data is not None or watermark is not None:
+                cuts.append(Cut(setup.id, setup.writer, frozen, data, watermark))
+        return cuts
+
+    def dropped(self) -> dict[str, int]:
+        """Return how many values went to side outputs that nobody takes, by operator and tag."""
+        return {
+            f"{part.id}.{tag}": count
+            for part in self._parts
+            if part.context is not None
+            for tag, count in part.context.dropped.items()
+        }
+
+
+def _part(setup: StepSetup, world: World, subtask: int, parallelism: int) -> Part:
+    part = Part(setup.id, setup.step, keyed=setup.keyed)
+    if isinstance(setup.step, Process):
+        part.operator = setup.step.make()
+        part.context = OperatorContext(
+            setup.id, subtask, parallelism, world, setup.backend, setup.taken_tags
+        )
+        part.context.watermark = setup.watermark
+    if isinstance(setup.step, Fold):
+        assert setup.backend is not None
+        part.table = setup.backend.table(setup.step.name, setup.step.type)
+    return part
+
+
+def _has_timers(backend: KeyedBackend) -> bool:
+    return any(name.startswith("timers.") for name in backend.undeclared())

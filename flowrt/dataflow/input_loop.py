@@ -1,0 +1,136 @@
+"""The loop of every task that reads channels: take all there is, hand it on, wait for more."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import anyio.lowlevel
+
+from flowrt.contract.elements import Barrier, EndOfStream, Idle, Records, Watermark
+from flowrt.contract.failpoints import failpoint
+from flowrt.contract.world import Alarm, Clock
+from flowrt.dataflow.channel import RUN_LIMIT
+from flowrt.dataflow.inputs import Inputs
+from flowrt.dataflow.parking import ParkingSpot
+
+
+class Receiver(Protocol):
+    """What a task does with what arrives."""
+
+    async def on_records(self, records: Records) -> None:
+        """Take a run of records."""
+        ...
+
+    async def on_watermark(self, timestamp: int) -> None:
+        """Take the new minimum of the inputs' watermarks (ms)."""
+        ...
+
+    def on_idle(self) -> None:
+        """Hear that all inputs are idle."""
+        ...
+
+    async def on_barrier(self, barrier: Barrier, align_ns: int) -> None:
+        """Take a complete barrier, and how long the alignment took."""
+        ...
+
+    def next_alarm(self) -> int | None:
+        """Return when `ring` must be called (ms of processing time); None for never."""
+        ...
+
+    async def ring(self) -> None:
+        """Do what the clock made due."""
+        ...
+
+
+class InputLoop:
+    """Drives a receiver from its inputs until all of them ended."""
+
+    def __init__(self, inputs: Inputs, receiver: Receiver, spot: ParkingSpot, clock: Clock) -> None:
+        self._inputs = inputs
+        self._receiver = receiver
+        self._spot = spot
+        self._clock = clock
+        self._minimum = inputs.watermarks
+        self._ended = False
+        self._turn_records = 0
+        self._aligning_since = 0
+        self._alarm: tuple[int, Alarm] | None = None
+        self.records = 0
+
+    async def run(self) -> None:
+        """Return once all inputs ended."""
+        take, spot, receiver = self._inputs.take, self._spot, self._receiver
+        try:
+            while True:
+                for index, elements in take():
+                    for element in elements:
+                        if type(element) is Records:
+                            await self._records(index, element)
+                        else:
+                            await self._control(index, element)
+                if self._ended:
+                    return
+                if (due := receiver.next_alarm()) is not None:
+                    await self._keep_time(due)
+                # A wake since the last `take` is kept, so nothing that arrived meanwhile is missed.
+                # It came from another task, or belongs to a barrier: the loop had its turn.
+                await spot.wait()
+                self._turn_records = 0
+        finally:
+            if self._alarm is not None:
+                self._alarm[1].cancel()
+
+    async def _records(self, index: int, records: Records) -> None:
+        count = len(records.values)
+        if self._turn_records >= RUN_LIMIT:
+            # Many inputs, or one that refills while we wait: others want their turn too.
+            await anyio.lowlevel.checkpoint()
+            self._turn_records = 0
+        self._turn_records += count
+        self.records += count
+        if self._minimum.wake(index):
+            await self._receiver.on_watermark(self._minimum.current)
+        await self._receiver.on_records(records)
+
+    async def _control(self, index: int, element: object) -> None:
+        match element:
+            case Watermark(timestamp):
+                await self._advance(self._minimum.advance(index, timestamp))
+            case Idle():
+                await self._advance(self._minimum.rest(index))
+                if self._minimum.idle:
+                    self._receiver.on_idle()
+            case Barrier():
+                await self._barrier(index, element)
+            case EndOfStream():
+                self._ended = self._inputs.end()
+
+    async def _advance(self, watermark: int | None) -> None:
+        if watermark is not None:
+            await self._receiver.on_watermark(watermark)
+
+    async def _barrier(self, index: int, barrier: Barrier) -> None:
+        alignment = self._inputs.alignment
+        now = self._clock.monotonic_ns()
+        if alignment.epoch is None:
+            self._aligning_since = now
+            failpoint("operator.first_barrier")
+        if alignment.deliver(index, barrier.epoch):
+            await self._receiver.on_barrier(barrier, now - self._aligning_since)
+        # What waits behind the barrier, here or in inputs held back, has had its wake-up already.
+        self._spot.wake()
+
+    async def _keep_time(self, due: int) -> None:
+        if due <= self._clock.now_ms():
+            await self._receiver.ring()
+            # A timer that sets itself anew for now must not keep the loop to itself.
+            await anyio.lowlevel.checkpoint()
+            self._spot.wake()
+        elif self._alarm is None or self._alarm[0] != due:
+            if self._alarm is not None:
+                self._alarm[1].cancel()
+            self._alarm = (due, self._clock.call_at(due, self._ring_soon))
+
+    def _ring_soon(self) -> None:
+        self._alarm = None
+        self._spot.wake()

@@ -1,0 +1,143 @@
+"""What a task sends: each output's records to all that read it, spread over their subtasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
+from typing import Literal, Protocol
+
+from flowrt.contract.elements import Element, Idle, Records, Watermark
+from flowrt.contract.state import KEY_GROUPS, owner_of_group
+from flowrt.dataflow.channel import Channel
+
+KeyGroup = Callable[[Hashable], int]
+Spread = Literal["forward", "hash", "rebalance"]
+
+
+class Partitioner(Protocol):
+    """Sends runs of records to the subtasks of one reader."""
+
+    @property
+    def channels(self) -> Sequence[Channel]:
+        """All channels, for control elements."""
+        ...
+
+    async def send(self, records: Records) -> None:
+        """Give a run away; waits while there is no room."""
+        ...
+
+
+class Forward:
+    """Everything to one channel."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channels = (channel,)
+        self.send = channel.send
+
+
+class Rebalance:
+    """Each run to the next channel in turn."""
+
+    def __init__(self, channels: Sequence[Channel]) -> None:
+        self.channels = tuple(channels)
+        self._next = 0
+
+    async def send(self, records: Records) -> None:
+        """See `Partitioner.send`."""
+        channel = self.channels[self._next]
+        self._next = (self._next + 1) % len(self.channels)
+        await channel.send(records)
+
+
+class Hash:
+    """Each record to the channel that owns its key's group."""
+
+    def __init__(self, channels: Sequence[Channel], key_group: KeyGroup) -> None:
+        self.channels = tuple(channels)
+        self._key_group = key_group
+        parallelism = len(channels)
+        self._owner = [owner_of_group(group, parallelism) for group in range(KEY_GROUPS)]
+
+    async def send(self, records: Records) -> None:
+        """See `Partitioner.send`."""
+        assert records.keys is not None
+        owner, key_group = self._owner, self._key_group
+        chosen: list[list[int]] = [[] for _ in self.channels]
+        for index, key in enumerate(records.keys):
+            chosen[owner[key_group(key)]].append(index)
+        for channel, indexes in zip(self.channels, chosen, strict=True):
+            if indexes:
+                await channel.send(_pick(records, indexes))
+
+
+def _pick(records: Records, chosen: list[int]) -> Records:
+    values, timestamps, keys = records.values, records.timestamps, records.keys
+    return Records(
+        [values[i] for i in chosen],
+        None if timestamps is None else [timestamps[i] for i in chosen],
+        None if keys is None else [keys[i] for i in chosen],
+    )
+
+
+def partitioner(spread: Spread, channels: Sequence[Channel], key_group: KeyGroup) -> Partitioner:
+    """Return the partitioner for one reader of an output."""
+    if len(channels) == 1:
+        return Forward(channels[0])
+    if spread == "hash":
+        return Hash(channels, key_group)
+    return Rebalance(channels)
+
+
+class Outputs:
+    """All outputs of a task: the main one, and side outputs by operator and tag."""
+
+    def __init__(
+        self,
+        main: Sequence[Partitioner],
+        sides: Mapping[tuple[str, str], Sequence[Partitioner]] | None = None,
+    ) -> None:
+        self._sides = sides or {}
+        every = [*main, *(reader for readers in self._sides.values() for reader in readers)]
+        self._channels = [channel for reader in every for channel in reader.channels]
+        self.records = 0
+        self._send_main = main[0].send if len(main) == 1 else partial(_fan_out, main)
+
+    async def emit(self, records: Records) -> None:
+        """See `Downstream.emit`."""
+        self.records += len(records.values)
+        await self._send_main(records)
+
+    async def emit_side(self, operator: str, tag: str, records: Records) -> None:
+        """See `Downstream.emit_side`."""
+        self.records += len(records.values)
+        await _fan_out(self._sides[operator, tag], records)
+
+    def watermark(self, timestamp: int) -> None:
+        """See `Downstream.watermark`."""
+        self.broadcast(Watermark(timestamp))
+
+    def idle(self) -> None:
+        """See `Downstream.idle`."""
+        self.broadcast(Idle())
+
+    def broadcast(self, element: Element) -> None:
+        """Send a control element to every reader of every output."""
+        for channel in self._channels:
+            channel.send_control(element)
+
+
+async def _fan_out(readers: Sequence[Partitioner], records: Records) -> None:
+    # A receiver may change the lists of a run that it was given: each reader gets lists of its own.
+    for reader in readers[1:]:
+        await reader.send(_copy(records))
+    if readers:
+        await readers[0].send(records)
+
+
+def _copy(records: Records) -> Records:
+    timestamps, keys = records.timestamps, records.keys
+    return Records(
+        records.values[:],
+        None if timestamps is None else timestamps[:],
+        None if keys is None else keys[:],
+    )

@@ -1,0 +1,167 @@
+"""State handles against plain dicts: writes amid freezes, half encodings, restores and merges."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from itertools import groupby
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowrt.contract.entries import merge_blocks
+from flowrt.contract.snapshot import Block
+from flowrt.contract.state import ListState, MapState, StateSpec, ValueState
+from flowrt.state import memory
+from flowrt.state.memory import MemoryBackend
+from tests.state.kit import Scope, restored
+
+KEYS = ["a", "b", 1, True, 2.5, ("a", 1), None]
+NAMES = ["x", "y", 0, False, "z"]
+VALUES = st.one_of(st.integers(), st.text(max_size=3), st.lists(st.integers(), max_size=2))
+WRITES = st.tuples(
+    st.sampled_from(["write", "write", "drop", "clear"]),
+    st.sampled_from(KEYS),
+    st.sampled_from(NAMES),
+    VALUES,
+)
+CUTS = st.sampled_from(["freeze", "slice", "slice", "finish", "restore", "merge", "merge newest"])
+HISTORIES = st.lists(st.one_of(WRITES, WRITES, CUTS.map(lambda name: (name,))), max_size=60)
+
+
+class ValueTwin:
+    spec: StateSpec[Any] = ValueState(name="s")
+
+    def write(self, model: dict[Any, Any], handle: Any, key: Any, name: Any, value: Any) -> None:
+        handle.set(value)
+        model[key] = value
+
+    def drop(self, model: dict[Any, Any], handle: Any, key: Any, name: Any) -> None:
+        self.clear(model, handle, key)
+
+    def clear(self, model: dict[Any, Any], handle: Any, key: Any) -> None:
+        handle.clear()
+        model.pop(key, None)
+
+    def check(self, model: dict[Any, Any], handle: Any, key: Any) -> None:
+        assert handle.get() == model.get(key)
+
+
+class ListTwin(ValueTwin):
+    spec = ListState(name="s")
+
+    def write(self, model: dict[Any, Any], handle: Any, key: Any, name: Any, value: Any) -> None:
+        handle.add(value)
+        model.setdefault(key, []).append(value)
+
+    def drop(self, model: dict[Any, Any], handle: Any, key: Any, name: Any) -> None:
+        handle.set([name, name])
+        model[key] = [name, name]
+
+    def check(self, model: dict[Any, Any], handle: Any, key: Any) -> None:
+        assert handle.get() == list(handle) == model.get(key, [])
+        assert len(handle) == len(model.get(key, []))
+
+
+class MapTwin(ValueTwin):
+    spec = MapState(name="s")
+
+    def write(self, model: dict[Any, Any], handle: Any, key: Any, name: Any, value: Any) -> None:
+        handle.put(name, value)
+        model.setdefault(key, {})[name] = value
+
+    def drop(self, model: dict[Any, Any], handle: Any, key: Any, name: Any) -> None:
+        handle.remove(name)
+        model.get(key, {}).pop(name, None)
+
+    def check(self, model: dict[Any, Any], handle: Any, key: Any) -> None:
+        entries = model.get(key, {})
+        assert list(handle.items()) == list(entries.items())
+        assert list(handle.keys()) == list(entries)
+        assert list(handle.values()) == list(entries.values())
+        assert len(handle) == len(entries)
+        for name in NAMES:
+            assert (name in handle) == (name in entries)
+            assert handle.get(name, "none") == entries.get(name, "none")
+
+
+class Run:
+    """A backend and its files beside a plain dict, and the dict as of the last whole snapshot."""
+
+    def __init__(self, twin: ValueTwin) -> None:
+        self.twin = twin
+        self.files: list[list[Block]] = []
+        self.durable: dict[Any, Any] = {}
+        self.restore()
+
+    def act(self, what: str, *of: Any) -> None:
+        if of:
+            key, name, value = of
+            self.scope.key = key
+            arguments = {"write": (name, value), "drop": (name,), "clear": ()}[what]
+            getattr(self.twin, what)(self.model, self.handle, key, *arguments)
+        else:
+            getattr(self, what.replace(" ", "_"))()
+
+    def check(self) -> None:
+        for key in KEYS:
+            self.scope.key = key
+            self.twin.check(self.model, self.handle, key)
+
+    def freeze(self) -> None:
+        self.finish()
+        frozen = self.backend.freeze()
+        self.encoding = iter(()) if frozen is None else frozen.encode()
+        self.frozen = deepcopy(self.model)
+
+    def slice(self) -> bool:
+        blocks = next(self.encoding, None)
+        if blocks:
+            self.files.append(blocks)
+            self.durable = self.frozen
+        return blocks is not None
+
+    def finish(self) -> None:
+        while self.slice():
+            pass
+
+    def restore(self) -> None:
+        self.scope = Scope()
+        self.backend: MemoryBackend = restored(*self.files)
+        self.handle = self.backend.handle(type(self.twin).spec, self.scope)
+        self.model = deepcopy(self.durable)
+        self.encoding = iter(())
+
+    def merge(self) -> None:
+        self.files = [merged(self.files, drop_deleted=True)]
+
+    def merge_newest(self) -> None:
+        self.files[-2:] = [merged(self.files[-2:], drop_deleted=len(self.files) <= 2)]
+
+
+def merged(files: list[list[Block]], drop_deleted: bool) -> list[Block]:
+    blocks = sorted((block for file in files for block in file), key=lambda block: block.group)
+    groups = groupby(blocks, key=lambda block: block.group)
+    return [merge_blocks(list(same), drop_deleted) for _, same in groups]
+
+
+@pytest.fixture(autouse=True)
+def _slices_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "SLICE_ENTRIES", 1)
+
+
+@pytest.mark.parametrize("twin", [ValueTwin(), ListTwin(), MapTwin()], ids=["value", "list", "map"])
+@given(history=HISTORIES)
+def test_a_state_is_a_dict_at_any_cut(twin: ValueTwin, history: list[Any]) -> None:
+    run = Run(twin)
+
+    for step in history:
+        run.act(*step)
+        run.check()
+    run.freeze()
+    run.finish()
+    run.durable = run.frozen
+    run.restore()
+
+    run.check()
