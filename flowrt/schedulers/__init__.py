@@ -1,0 +1,1 @@
+"""Policies that decide when an epoch ends. Pure: time comes in, a decision goes out."""

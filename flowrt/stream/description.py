@@ -1,0 +1,138 @@
+"""What a flow's calls have described so far, and the ids of what has no name of its own.
+
+A derived id says what a step is and the how-manieth of its kind it is on the way from its source:
+"map-2" is the second map. A sink is called after what it reads, "count-1.sink". So an id stays when
+sinks, other branches or steps of another kind are added; where two branches give the same id, the
+one described later gets ".2". An id is what state and positions are found by after a restart: give
+a `name=` to whatever must be found again when the flow changes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from flowrt.contract.errors import GraphError
+from flowrt.contract.sink import Sink
+from flowrt.contract.source import Source
+from flowrt.contract.steps import Process, Step
+from flowrt.contract.time import WatermarkStrategy
+from flowrt.graph.build import build
+from flowrt.graph.check import check_parallelism, check_rate
+from flowrt.graph.names import check_name
+from flowrt.graph.nodes import Graph, Node, Output, SinkNode, SourceNode, StepNode
+
+
+class Description:
+    """The nodes of a flow in the order in which they were described; every id is known at once."""
+
+    def __init__(self, flow: str, parallelism: int) -> None:
+        self.flow = check_name(flow, "a flow")
+        self._parallelism = check_parallelism(parallelism, f"flow {flow!r}")
+        self._nodes: dict[str, Node] = {}
+        self._kinds_above: dict[str, Counter[str]] = {}
+
+    def add_source(
+        self,
+        source: Source[Any],
+        *,
+        name: str | None,
+        watermarks: WatermarkStrategy[Any] | None,
+        parallelism: int | None,
+        max_rate: float | None,
+    ) -> Output:
+        """Describe a source and return its output."""
+        id = self._id("source", (), name)
+        what = self._called("source", id)
+        subtasks = self._subtasks(parallelism, what)
+        if max_rate is not None:
+            check_rate(max_rate, what)
+        return self._add("source", SourceNode(id, source, watermarks, subtasks, max_rate))
+
+    def add_step(
+        self,
+        kind: str,
+        make: Callable[[], Step],
+        inputs: tuple[Output, ...],
+        *,
+        name: str | None = None,
+        parallelism: int | None = None,
+        keyed: bool = False,
+        new_chain: bool = False,
+    ) -> Output:
+        """Describe a step and return its output; the `GraphError` of `make` gets the step's id."""
+        id = self._id(kind, inputs, name)
+        what = self._called("step", id)
+        try:
+            step = make()
+        except GraphError as error:
+            raise GraphError(f"{what}: {error}") from error.__cause__
+        subtasks = self._subtasks(parallelism, what)
+        return self._add(kind, StepNode(id, step, inputs, keyed, subtasks, new_chain))
+
+    def add_sink(
+        self,
+        sink: Sink[Any],
+        inputs: tuple[Output, ...],
+        *,
+        name: str | None,
+        parallelism: int | None,
+    ) -> None:
+        """Describe a sink."""
+        id = self._id("sink", inputs, name)
+        subtasks = self._subtasks(parallelism, self._called("sink", id))
+        self._add("sink", SinkNode(id, sink, inputs, subtasks))
+
+    def parallelism_of(self, outputs: tuple[Output, ...]) -> int:
+        """Return where outputs run: their nodes' parallelism, or the flow's where they differ."""
+        found = {self._nodes[output.node].parallelism for output in outputs}
+        return found.pop() if len(found) == 1 else self._parallelism
+
+    def has_sides(self, output: Output) -> bool:
+        """Say whether an output is the main output of a step that can have side outputs."""
+        node = self._nodes[output.node]
+        return output.tag is None and isinstance(node, StepNode) and isinstance(node.step, Process)
+
+    def build(self) -> Graph:
+        """Return the checked graph."""
+        return build(self.flow, self._nodes.values())
+
+    def _add(self, kind: str, node: Node) -> Output:
+        above = self._above(() if isinstance(node, SourceNode) else node.inputs)
+        above[kind] += 1
+        self._nodes[node.id] = node
+        self._kinds_above[node.id] = above
+        return Output(node.id)
+
+    def _above(self, inputs: tuple[Output, ...]) -> Counter[str]:
+        """Count the steps of each kind on the way here; of several ways the one that has most."""
+        above: Counter[str] = Counter()
+        for output in inputs:
+            above |= self._kinds_above[output.node]
+        return above
+
+    def _id(self, kind: str, inputs: tuple[Output, ...], name: str | None) -> str:
+        if name is not None:
+            check_name(name, f"a {kind} of flow {self.flow!r}")
+            if name in self._nodes:
+                raise GraphError(
+                    f"flow {self.flow!r} has two parts named {name!r}: give each a name= of its "
+                    "own, for state and positions are found again by it"
+                )
+            return name
+        if kind == "sink":
+            place = f"{inputs[0].node}.sink"
+        else:
+            place = f"{kind}-{self._above(inputs)[kind] + 1}"
+        id, number = place, 1
+        while id in self._nodes:
+            number += 1
+            id = f"{place}.{number}"
+        return id
+
+    def _subtasks(self, parallelism: int | None, what: str) -> int:
+        return self._parallelism if parallelism is None else check_parallelism(parallelism, what)
+
+    def _called(self, what: str, id: str) -> str:
+        return f"{what} {id!r} of flow {self.flow!r}"

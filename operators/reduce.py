@@ -1,0 +1,26 @@
+"""Reduce: folds the values of each key into one of their own kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flowrt.contract.steps import Fold
+from flowrt.operators.arguments import check_plain, state_type
+
+
+def reduce(fn: Callable[[Any, Any], Any]) -> Fold:
+    """Emit `(key, folded)` for each record: first the value itself, then `fn(folded, value)`.
+
+    What `fn` is annotated to return is the type that snapshots are read back with.
+
+    >>> step = reduce(lambda longest, word: max(longest, word, key=len))
+    >>> step.add(step.first("to"), "question")
+    'question'
+    """
+    check_plain(fn, "reduce", arguments=2)
+    return Fold(_itself, fn, type=state_type(fn), name="reduce")
+
+
+def _itself(value: Any) -> Any:
+    return value

@@ -1,0 +1,44 @@
+"""aggregate: an accumulator of any kind for each key."""
+
+from __future__ import annotations
+
+import msgspec
+
+from flowrt.operators.aggregate import aggregate
+from tests.operators.folding import folded
+
+
+class Mean(msgspec.Struct):
+    count: int = 0
+    total: float = 0
+
+    def plus(self, value: float) -> Mean:
+        return Mean(self.count + 1, self.total + value)
+
+
+def test_the_result_is_emitted() -> None:
+    step = aggregate(Mean, Mean.plus, lambda mean: mean.total / mean.count)
+
+    assert folded(step, [1, 2, 6]) == [1, 1.5, 3]
+
+
+def test_without_a_result_it_is_the_accumulator() -> None:
+    assert folded(aggregate(Mean, Mean.plus), [3, 4]) == [Mean(1, 3), Mean(2, 7)]
+
+
+def test_an_accumulator_may_be_changed_in_place() -> None:
+    def add(words: list[str], word: str) -> list[str]:
+        words.append(word)
+        return words
+
+    step = aggregate(list, add, len)
+
+    # Each key starts with a list of its own.
+    assert folded(step, "ab") == [1, 2]
+    assert folded(step, "abc") == [1, 2, 3]
+
+
+def test_the_type_for_snapshots() -> None:
+    assert aggregate(Mean, Mean.plus).type is Mean
+    assert aggregate(Mean, lambda mean, value: mean).type is None
+    assert aggregate(Mean, Mean.plus, type=dict).type is dict

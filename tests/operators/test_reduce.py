@@ -1,0 +1,24 @@
+"""reduce: the values of a key folded into one of their own kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flowrt.operators.reduce import reduce
+from tests.operators.folding import folded
+
+
+def longest(one: str, other: str) -> str:
+    return max(one, other, key=len)
+
+
+def test_the_first_value_stands_for_itself() -> None:
+    assert folded(reduce(longest), ["to", "be", "or not", "to"]) == ["to", "to", "or not", "or not"]
+
+
+def test_the_type_for_snapshots_is_what_the_function_says() -> None:
+    untyped: Any = lambda one, other: one  # noqa: E731
+
+    assert reduce(longest).type is str
+    assert reduce(untyped).type is None
+    assert reduce(max).name == "reduce"
