@@ -1,0 +1,169 @@
+"""Files as a source: JSON lines, CSV or plain text, compressed or not."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import PurePath
+from typing import Any, Final, Generic, Literal, TypedDict, TypeVar, Unpack, overload
+
+import msgspec
+
+from flowrt.connectors.csv_format import CsvFormat
+from flowrt.connectors.files_reader import FileReader, ReadOptions, is_gzip
+from flowrt.connectors.paths import find_files, nothing_found
+from flowrt.contract.errors import ConfigError
+from flowrt.contract.source import Position, Reader, Source, SourceContext, Split
+from flowrt.contract.time import Duration, duration_ms
+
+T = TypeVar("T")
+
+MAX_LINE_BYTES: Final = 16 * 1024 * 1024
+
+
+class _Options(TypedDict, total=False):
+    watch: bool
+    follow: bool
+    discovery_interval: Duration
+    on_error: Literal["fail", "skip"]
+    max_line_bytes: int
+
+
+class FileSource(Source[T], Generic[T]):
+    """Reads a file, the files of a folder, or those that a pattern such as "logs/*.gz" matches.
+
+    Exactly once end to end, with a sink that allows it: a position is a byte offset, so reading
+    again gives the same records, as long as files are neither changed nor renamed (a file that
+    became shorter is noticed). Each file is a split; a subtask reads its files one after the
+    other, by name.
+
+    `format` is "jsonl" (one JSON value a line; blank lines are left out), "csv" (dicts of text by
+    the header row; a `CsvFormat` says more) or "text" (lines as `str`). With `type` (a dataclass,
+    a msgspec Struct, a TypedDict) JSON and CSV are converted to it, which is also faster. Text is
+    UTF-8. Files that end in .gz are unpacked; their offsets are those of the unpacked bytes.
+
+    `watch` goes on looking for new files, which must appear whole (by rename); `follow` reads on
+    when a file grows, and then takes a line only once its newline is there. Both look each
+    `discovery_interval`, and then the source never ends.
+
+    A line that cannot be read raises `InputError` with file, byte offset and start of the line;
+    with `on_error="skip"` it is logged and counted in `skipped`. `ConfigError` where a path does
+    not exist.
+    """
+
+    @overload
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        format: Literal["jsonl", "csv"] | CsvFormat = "jsonl",
+        *,
+        type: type[T],
+        **options: Unpack[_Options],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: FileSource[str],
+        path: str | os.PathLike[str],
+        format: Literal["text"],
+        **options: Unpack[_Options],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: FileSource[dict[str, str]],
+        path: str | os.PathLike[str],
+        format: Literal["csv"] | CsvFormat,
+        **options: Unpack[_Options],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: FileSource[Any],
+        path: str | os.PathLike[str],
+        format: Literal["jsonl"] = "jsonl",
+        *,
+        type: Any = None,
+        **options: Unpack[_Options],
+    ) -> None: ...
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        format: Literal["jsonl", "csv", "text"] | CsvFormat = "jsonl",
+        *,
+        type: Any = None,
+        watch: bool = False,
+        follow: bool = False,
+        discovery_interval: Duration = "1s",
+        on_error: Literal["fail", "skip"] = "fail",
+        max_line_bytes: int = MAX_LINE_BYTES,
+    ) -> None:
+        self._path = PurePath(path).as_posix()  # without ./ and //, so that ids stay the same
+        self._watch = watch
+        self.skipped = 0
+        """How many broken lines this object has skipped, those read again after a restart too."""
+        interval_ms = duration_ms(discovery_interval)
+        if interval_ms == 0:
+            raise ConfigError("discovery_interval must be at least 1ms")
+        if on_error not in ("fail", "skip"):
+            raise ConfigError(f'on_error is "fail" or "skip", not {on_error!r}')
+        if follow and is_gzip(self._path):
+            raise ConfigError(f"{self._path} is compressed and cannot be followed while it grows")
+        self._options = ReadOptions(
+            format=_checked_format(format, type),
+            type=type,
+            follow_ms=interval_ms if follow else None,
+            skip_broken=on_error == "skip",
+            max_line_bytes=max_line_bytes,
+            on_skipped=self._count_skipped,
+        )
+        self.bounded = not (watch or follow)
+        self.discovery_interval_ms = interval_ms if watch else None
+        # A file that is followed never ends, so the next would never be opened.
+        self.max_open_splits = 0 if follow else 1
+
+    def describe(self) -> str:
+        """Return the kind and place of the files."""
+        format = self._options.format
+        how = "".join(
+            [", watched" if self._watch else "", ", followed" if self._options.follow_ms else ""]
+        )
+        return f"files {self._path} ({format if isinstance(format, str) else 'csv'}{how})"
+
+    async def splits(self, ctx: SourceContext) -> Sequence[Split]:
+        """Return the files there are, by name; the id of a split is its path as given here."""
+        found = await find_files(ctx.world.files, self._path)
+        if not found and not self._watch:
+            raise nothing_found(self._path)
+        return [Split(path) for path in found]
+
+    async def reader(
+        self, split: Split, position: Position | None, ctx: SourceContext
+    ) -> Reader[T]:
+        """Return a reader of one file; the position is a byte offset."""
+        return FileReader(split.id, position, ctx.world, self._options)
+
+    def _count_skipped(self) -> None:
+        self.skipped += 1
+
+
+def _checked_format(format: str | CsvFormat, type: Any) -> str | CsvFormat:
+    if format == "csv":
+        format = CsvFormat()
+    if isinstance(format, str) and format not in ("jsonl", "text"):
+        raise ConfigError(f'the format is "jsonl", "csv" or "text", or a CsvFormat, not {format!r}')
+    if type is None:
+        return format
+    if format == "text":
+        raise ConfigError('format "text" gives lines as str: it takes no type')
+    try:
+        msgspec.json.Decoder(type)
+    except TypeError as error:
+        raise ConfigError(f"the type {type!r} cannot be read from files: {error}") from error
+    if isinstance(format, CsvFormat) and not _has_fields(type):
+        raise ConfigError(
+            f"a CSV row is read as a dataclass, a Struct or a TypedDict, not as {type!r}"
+        )
+    return format
+
+
+def _has_fields(type: Any) -> bool:
+    return dataclasses.is_dataclass(type) or hasattr(msgspec.inspect.type_info(type), "fields")
