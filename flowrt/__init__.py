@@ -1,0 +1,116 @@
+"""flowrt: stream processing inside an async Python service."""
+
+import importlib as _importlib
+import typing as _typing
+
+if _typing.TYPE_CHECKING:
+    from flowrt.connectors.console import ConsoleSink as ConsoleSink
+    from flowrt.connectors.files import FileSource as FileSource
+    from flowrt.connectors.files_sink import FileSink as FileSink
+    from flowrt.connectors.foreach import ForeachSink as ForeachSink
+    from flowrt.connectors.iterables import IterableSource as IterableSource
+    from flowrt.connectors.iterables import PositionedSource as PositionedSource
+    from flowrt.connectors.memory import MemorySink as MemorySink
+    from flowrt.connectors.rate import RateSource as RateSource
+    from flowrt.contract.errors import CheckpointError as CheckpointError
+    from flowrt.contract.errors import ConfigError as ConfigError
+    from flowrt.contract.errors import FlowrtError as FlowrtError
+    from flowrt.contract.errors import GraphError as GraphError
+    from flowrt.contract.errors import InputError as InputError
+    from flowrt.contract.errors import LeaseError as LeaseError
+    from flowrt.contract.errors import OperatorError as OperatorError
+    from flowrt.contract.errors import SinkError as SinkError
+    from flowrt.contract.errors import StateError as StateError
+    from flowrt.contract.operator import Context as Context
+    from flowrt.contract.operator import Operator as Operator
+    from flowrt.contract.operator import OutputTag as OutputTag
+    from flowrt.contract.sink import Sink as Sink
+    from flowrt.contract.sink import SinkContext as SinkContext
+    from flowrt.contract.sink import Writer as Writer
+    from flowrt.contract.source import Chunk as Chunk
+    from flowrt.contract.source import Reader as Reader
+    from flowrt.contract.source import Source as Source
+    from flowrt.contract.source import SourceContext as SourceContext
+    from flowrt.contract.source import Split as Split
+    from flowrt.contract.state import AggregatingState as AggregatingState
+    from flowrt.contract.state import ListState as ListState
+    from flowrt.contract.state import MapState as MapState
+    from flowrt.contract.state import ReducingState as ReducingState
+    from flowrt.contract.state import ValueState as ValueState
+    from flowrt.contract.time import WatermarkStrategy as WatermarkStrategy
+    from flowrt.runtime.job import Job as Job
+    from flowrt.runtime.job import start as start
+    from flowrt.runtime.restart import ExponentialBackoff as ExponentialBackoff
+    from flowrt.runtime.restart import FixedDelay as FixedDelay
+    from flowrt.runtime.restart import NoRestart as NoRestart
+    from flowrt.runtime.run import run as run
+    from flowrt.schedulers.continuous import Continuous as Continuous
+    from flowrt.stream.flow import Flow as Flow
+    from flowrt.stream.keyed import KeyedStream as KeyedStream
+    from flowrt.stream.stream import Stream as Stream
+
+# Where each public name lives. A module is loaded when the first of its names is used, so that
+# `import flowrt` costs little and whoever needs one part loads that part alone.
+_HOMES = {
+    "AggregatingState": "flowrt.contract.state",
+    "CheckpointError": "flowrt.contract.errors",
+    "Chunk": "flowrt.contract.source",
+    "ConfigError": "flowrt.contract.errors",
+    "ConsoleSink": "flowrt.connectors.console",
+    "Context": "flowrt.contract.operator",
+    "Continuous": "flowrt.schedulers.continuous",
+    "ExponentialBackoff": "flowrt.runtime.restart",
+    "FileSink": "flowrt.connectors.files_sink",
+    "FileSource": "flowrt.connectors.files",
+    "FixedDelay": "flowrt.runtime.restart",
+    "Flow": "flowrt.stream.flow",
+    "FlowrtError": "flowrt.contract.errors",
+    "ForeachSink": "flowrt.connectors.foreach",
+    "GraphError": "flowrt.contract.errors",
+    "InputError": "flowrt.contract.errors",
+    "IterableSource": "flowrt.connectors.iterables",
+    "Job": "flowrt.runtime.job",
+    "KeyedStream": "flowrt.stream.keyed",
+    "LeaseError": "flowrt.contract.errors",
+    "ListState": "flowrt.contract.state",
+    "MapState": "flowrt.contract.state",
+    "MemorySink": "flowrt.connectors.memory",
+    "NoRestart": "flowrt.runtime.restart",
+    "Operator": "flowrt.contract.operator",
+    "OperatorError": "flowrt.contract.errors",
+    "OutputTag": "flowrt.contract.operator",
+    "PositionedSource": "flowrt.connectors.iterables",
+    "RateSource": "flowrt.connectors.rate",
+    "Reader": "flowrt.contract.source",
+    "ReducingState": "flowrt.contract.state",
+    "Sink": "flowrt.contract.sink",
+    "SinkContext": "flowrt.contract.sink",
+    "SinkError": "flowrt.contract.errors",
+    "Source": "flowrt.contract.source",
+    "SourceContext": "flowrt.contract.source",
+    "Split": "flowrt.contract.source",
+    "StateError": "flowrt.contract.errors",
+    "Stream": "flowrt.stream.stream",
+    "ValueState": "flowrt.contract.state",
+    "WatermarkStrategy": "flowrt.contract.time",
+    "Writer": "flowrt.contract.sink",
+    "run": "flowrt.runtime.run",
+    "start": "flowrt.runtime.job",
+}
+
+__all__ = list(_HOMES)
+
+if (
+    not _typing.TYPE_CHECKING
+):  # a type checker that saw __getattr__ would believe that any name is here
+
+    def __getattr__(name):
+        if name not in _HOMES:
+            raise AttributeError(f"module 'flowrt' has no attribute {name!r}")
+        value = getattr(_importlib.import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,248 @@
+"""One try at running a flow: recover, open everything, run, close everything."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Literal
+
+import anyio
+
+from flowrt.checkpoint.coordinator import Coordinator, Links, Participants
+from flowrt.contract.elements import MAX_TIMESTAMP, MIN_TIMESTAMP
+from flowrt.contract.errors import FlowrtError, SinkError
+from flowrt.contract.failpoints import failpoint
+from flowrt.contract.sink import Committable, SinkContext
+from flowrt.contract.snapshot import CoordinatorMessage, TaskMessage
+from flowrt.dataflow.sink_task import SinkTask
+from flowrt.dataflow.source_task import SourceTask
+from flowrt.graph.nodes import Plan, SinkNode
+from flowrt.runtime.errors import single
+from flowrt.runtime.options import JobOptions
+from flowrt.runtime.ownership import Ownership, Restored
+from flowrt.runtime.status import EpochMetrics, JobMetrics, TaskMetrics
+from flowrt.runtime.wiring import AnyTask, Memory, Surroundings, build_tasks, committables
+from flowrt.state.key_groups import key_group
+from flowrt.state.memory import MemoryBackend
+
+log = logging.getLogger("flowrt")
+
+CLOSE_SECONDS = 30
+"""How long an operator, reader or writer may take to close once the job stops."""
+
+
+class Attempt:
+    """One try. Made anew for each restart; nothing of it is used twice."""
+
+    def __init__(self, plan: Plan, options: JobOptions, ownership: Ownership) -> None:
+        self._plan = plan
+        self._options = options
+        self._ownership = ownership
+        self._sinks = {node.id: node for node in plan.graph.nodes if isinstance(node, SinkNode)}
+        self._tasks: list[AnyTask] = []
+        self._coordinator: Coordinator | None = None
+        self.notes: list[str] = []
+        self.restored_epoch: int | None = None
+
+    # ------------------------------------------------------------------ life
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Recover and open everything; close it on the way out, whatever the way."""
+        async with AsyncExitStack() as stack:
+            for node in self._sinks.values():
+                stack.push_async_callback(_closed, node.sink.close)
+            memory = await self._recover()
+            for node in self._sinks.values():
+                prepared = committables(memory.parts(node.id))
+                await node.sink.recover(self.restored_epoch, prepared, self._sink_context(node))
+            failpoint("sinks.resolved")
+            self._tasks = await build_tasks(self._plan, self._surroundings(memory))
+            failpoint("state.loaded")
+            self._coordinator = self._make_coordinator(memory.recovery.next_epoch)
+            for task in self._tasks:
+                stack.push_async_callback(_closed, task.close)
+                await task.open()
+            failpoint("sources.sought")
+            yield
+
+    async def run(self) -> None:
+        """Return when the input ended or the drain is done; raises one error, never a group."""
+        assert self._coordinator is not None
+        failpoint("job.resumed")
+        try:
+            async with anyio.create_task_group() as group:
+                for task in self._tasks:
+                    group.start_soon(task.run, name=f"flowrt {task.desk.task}")
+                group.start_soon(self._coordinator.run, name="flowrt coordinator")
+        except BaseExceptionGroup as errors:
+            error = single(errors)
+            raise error from error.__cause__
+
+    def drain(self) -> None:
+        """Stop the sources; a last epoch commits."""
+        assert self._coordinator is not None
+        self._coordinator.drain()
+
+    async def savepoint(self, path: str) -> int:
+        """Copy the next epoch's snapshot; return its number."""
+        assert self._coordinator is not None
+        return await self._coordinator.savepoint(path)
+
+    # ------------------------------------------------------------------ pieces
+
+    async def _recover(self) -> Restored:
+        deciding = self._deciding()
+        context = self._sink_context(deciding) if deciding is not None else None
+        restored = await self._ownership.recover(deciding, context)
+        self.notes = restored.recovery.notes
+        self.restored_epoch = restored.recovery.epoch
+        for note in self.notes:
+            log.warning("flow %s: %s", self._plan.graph.name, note)
+        return restored
+
+    def _surroundings(self, memory: Memory) -> Surroundings:
+        return Surroundings(
+            self._options.world,
+            memory,
+            self._receive,
+            self._ownership.generation,
+            self._options.channel_capacity,
+            blocking=self._options.resolved_delivery == "exactly_once",
+            backend=MemoryBackend,
+            key_group=key_group,
+        )
+
+    def _make_coordinator(self, first_epoch: int) -> Coordinator:
+        deciding = self._deciding()
+        participants = Participants(
+            self._plan.graph.name,
+            self._options.resolved_delivery,
+            {task.id: task.parallelism for task in self._plan.tasks},
+            [task.id for task in self._plan.tasks if task.source is not None],
+            list(self._sinks),
+            deciding.id if deciding is not None else None,
+        )
+        return Coordinator(
+            participants,
+            Links(self._tell_sources, self._commit),
+            self._options.scheduler,
+            self._options.world.clock,
+            self._ownership.store,
+            first_epoch=first_epoch,
+        )
+
+    def _deciding(self) -> SinkNode | None:
+        return next((n for n in self._sinks.values() if n.sink.kind == "deciding"), None)
+
+    async def _commit(self, epoch: int, committables: Mapping[str, Sequence[Committable]]) -> None:
+        for sink, prepared in committables.items():
+            try:
+                await self._sinks[sink].sink.commit(epoch, prepared)
+            except FlowrtError:
+                raise
+            except Exception as error:
+                raise SinkError(
+                    f"sink {sink!r} could not commit epoch {epoch}: {type(error).__name__}: "
+                    f"{error}; the commit comes again at the next start"
+                ) from error
+
+    @property
+    def _sources(self) -> list[SourceTask]:
+        return [task for task in self._tasks if isinstance(task, SourceTask)]
+
+    def _receive(self, message: TaskMessage) -> None:
+        assert self._coordinator is not None
+        self._coordinator.receive(message)
+
+    def _tell_sources(self, message: CoordinatorMessage) -> None:
+        for source in self._sources:
+            source.receive(message)
+
+    def _sink_context(self, node: SinkNode) -> SinkContext:
+        generation = self._ownership.generation
+        return SinkContext(node.id, 0, node.parallelism, generation, self._options.world)
+
+    # ------------------------------------------------------------------ what it tells
+
+    @property
+    def committed(self) -> int | None:
+        """The last committed epoch, of this try or the one restored."""
+        done = self._coordinator.committed if self._coordinator is not None else None
+        return self.restored_epoch if done is None else done
+
+    @property
+    def made_progress(self) -> bool:
+        """Whether this try committed an epoch."""
+        return self._coordinator is not None and self._coordinator.committed is not None
+
+    @property
+    def input_ended(self) -> bool:
+        """Whether the sources came to their end."""
+        return self._coordinator is not None and self._coordinator.input_ended
+
+    def metrics(self) -> JobMetrics:
+        """Return counters as they are now."""
+        tasks = tuple(_task_metrics(task) for task in self._tasks)
+        sinks = [task for task in tasks if task.kind == "sink"]
+        watermark = min((task.watermark for task in sinks), default=MIN_TIMESTAMP)
+        return JobMetrics(
+            records_in=sum(source.splits.records() for source in self._sources),
+            records_out=sum(task.records_in for task in sinks),
+            watermark=None if watermark in (MIN_TIMESTAMP, MAX_TIMESTAMP) else watermark,
+            tasks=tasks,
+            epoch=self._epoch_metrics(),
+            dropped=self._dropped(),
+        )
+
+    def _epoch_metrics(self) -> EpochMetrics | None:
+        last = self._coordinator.statistics() if self._coordinator is not None else None
+        if last is None:
+            return None
+        return EpochMetrics(
+            last.epoch,
+            duration_ms=last.duration_ns / 1e6,
+            align_ms=last.align_ns / 1e6,
+            freeze_ms=last.freeze_ns / 1e6,
+            write_ms=last.write_ns / 1e6,
+            commit_ms=last.commit_ns / 1e6,
+            size=last.size,
+        )
+
+    def _dropped(self) -> dict[str, int]:
+        total: Counter[str] = Counter()
+        for task in self._tasks:
+            if not isinstance(task, SinkTask):
+                total.update(task.chain.dropped())
+        return dict(total)
+
+    async def lag(self) -> dict[str, tuple[int, str]]:
+        """Return how much each source has still to read, where it can tell."""
+        lags: dict[str, tuple[int, str]] = {}
+        for source in self._sources:
+            lag = await source.lag()
+            if lag is not None:
+                id = source.desk.task
+                lags[id] = (lags.get(id, (0, ""))[0] + lag[0], lag[1])
+        return lags
+
+
+def _task_metrics(task: AnyTask) -> TaskMetrics:
+    kind: Literal["source", "operators", "sink"]
+    kind = "sink" if isinstance(task, SinkTask) else "operators"
+    if isinstance(task, SourceTask):
+        kind = "source"
+    operators = () if isinstance(task, SinkTask) else task.chain.operators
+    desk = task.desk
+    return TaskMetrics(desk.task, desk.subtask, kind, operators, **task.statistics())
+
+
+async def _closed(close: Callable[[], Awaitable[None]]) -> None:
+    """Close one thing, also under cancellation; what cannot be closed must not hold up the rest."""
+    with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+        try:
+            await close()
+        except Exception:
+            log.exception("could not close %r", close)

@@ -1,0 +1,22 @@
+"""From a group of errors to the one that a user should read."""
+
+from __future__ import annotations
+
+from flowrt.contract.errors import FlowrtError
+
+
+def single(error: BaseException) -> BaseException:
+    """Return the first error of ours in a group, else the first; the others become its notes."""
+    every = leaves(error)
+    chosen = next((leaf for leaf in every if isinstance(leaf, FlowrtError)), every[0])
+    for other in every:
+        if other is not chosen:
+            chosen.add_note(f"at the same time: {type(other).__name__}: {other}")
+    return chosen
+
+
+def leaves(error: BaseException) -> list[BaseException]:
+    """Return the errors in a group, however deep; an error that is no group is its own leaf."""
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for part in error.exceptions for leaf in leaves(part)]
+    return [error]

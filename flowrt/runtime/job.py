@@ -1,0 +1,227 @@
+"""A job: one flow that runs, restarts where it may, and tells how it stands."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Protocol, Unpack
+
+import anyio
+
+from flowrt.contract.errors import ConfigError, GraphError, LeaseError
+from flowrt.graph.nodes import Plan
+from flowrt.runtime.attempt import Attempt
+from flowrt.runtime.errors import leaves
+from flowrt.runtime.options import JobOptions, StartOptions
+from flowrt.runtime.ownership import Ownership, take_ownership
+from flowrt.runtime.sleep import sleep_ms
+from flowrt.runtime.status import ENDED, JobMetrics, JobState, JobStatus
+
+log = logging.getLogger("flowrt")
+
+
+class Job:
+    """A running flow, made by `start`; to be used from any task of the same event loop."""
+
+    def __init__(self, plan: Plan, options: JobOptions) -> None:
+        self.name = plan.graph.name
+        self._plan = plan
+        self._options = options
+        self._state: JobState = "starting"
+        self._error: BaseException | None = None
+        self._ended = anyio.Event()
+        self._started = anyio.Event()
+        self._scope = anyio.CancelScope()
+        self._ownership: Ownership | None = None
+        self._attempt: Attempt | None = None
+        self._last_status: JobStatus | None = None
+        self._draining = False
+        self._restarts = 0
+        self._failures = 0
+        self._committed: int | None = None
+
+    # ------------------------------------------------------------------ what a user may ask
+
+    async def wait(self) -> None:
+        """Wait until the flow finished, drained or was cancelled; raise the error of a failed."""
+        await self._ended.wait()
+        if self._error is not None:
+            raise self._error
+
+    async def drain(self) -> None:
+        """Stop the sources, let a last epoch commit, end. Returns then; raises if the flow failed.
+
+        Event time does not end: windows stay open, and a later start goes on where this one
+        stopped.
+        """
+        self.request_drain()
+        await self.wait()
+
+    def request_drain(self) -> None:
+        """Begin to drain without waiting for it."""
+        self._draining = True
+        if self._state == "running" and self._attempt is not None:
+            self._state = "draining"
+            self._attempt.drain()
+        elif self._state == "restarting":
+            # Nothing runs that could make a last epoch: the last committed one is where it stops.
+            self._scope.cancel()
+
+    async def cancel(self) -> None:
+        """Stop at once; what the last committed epoch holds stays, nothing else becomes visible."""
+        self._scope.cancel()
+        await self._ended.wait()
+
+    async def savepoint(self, path: str | Path) -> int:
+        """Write a self-contained snapshot into an empty or new folder; return its epoch.
+
+        `CheckpointError` where it cannot be written; the flow goes on then. `ConfigError` where the
+        job keeps no checkpoints or does not run.
+        """
+        if self._options.checkpoints is None:
+            raise ConfigError("savepoint needs a job with checkpoints=...")
+        if self._attempt is None or self._state != "running":
+            raise ConfigError(
+                f"job {self.name!r} is {self._state}: a savepoint needs a running job"
+            )
+        return await self._attempt.savepoint(str(path))
+
+    def status(self) -> JobStatus:
+        """Say where the job stands."""
+        attempt, ownership = self._attempt, self._ownership
+        epoch = attempt.committed if attempt is not None else None
+        return JobStatus(
+            self.name,
+            self._state,
+            epoch if epoch is not None else self._committed,
+            attempt.restored_epoch if attempt is not None else None,
+            self._restarts,
+            ownership.generation if ownership is not None else 0,
+            tuple(attempt.notes) if attempt is not None else (),
+            None if self._error is None else str(self._error),
+        )
+
+    def metrics(self) -> JobMetrics:
+        """Return counters as they are now."""
+        if self._attempt is None:
+            return JobMetrics(0, 0, None)
+        return self._attempt.metrics()
+
+    async def lag(self) -> dict[str, tuple[int, str]]:
+        """Return how much each source that can tell has still to read, and the unit."""
+        return {} if self._attempt is None else await self._attempt.lag()
+
+    # ------------------------------------------------------------------ life
+
+    async def _run(self, *, task_group: anyio.abc.TaskGroup) -> None:
+        """Run to the end, restarting; keeps an error of the flow for `wait`."""
+        try:
+            with self._scope:
+                await self._supervise()
+            if self._scope.cancelled_caught:
+                self._state = "cancelled"
+        except Exception as error:
+            self._error = error
+            self._state = "failed"
+            log.error("flow %s failed: %s", self.name, error)
+        finally:
+            if self._state not in ENDED:
+                self._state = "cancelled"
+            if self._ownership is not None:
+                self._ownership.release()
+            self._started.set()
+            self._ended.set()
+        if self._error is not None and self._options.on_failure == "cancel":
+            task_group.cancel_scope.cancel()
+
+    async def _supervise(self) -> None:
+        self._ownership = await take_ownership(self._plan, self._options)
+        while True:
+            try:
+                await self._try()
+                return
+            except (ConfigError, GraphError, LeaseError):
+                raise
+            except Exception as error:
+                if not await self._may_restart(error):
+                    raise
+            await self._ownership.next_generation()
+
+    async def _try(self) -> None:
+        assert self._ownership is not None
+        attempt = Attempt(self._plan, self._options, self._ownership)
+        self._attempt = attempt
+        try:
+            async with attempt.opened():
+                self._state = "draining" if self._draining else "running"
+                self._started.set()
+                if self._draining:
+                    attempt.drain()
+                await attempt.run()
+        finally:
+            if attempt.committed is not None:
+                self._committed = attempt.committed
+        self._state = "finished" if attempt.input_ended else "drained"
+
+    async def _may_restart(self, error: Exception) -> bool:
+        """Wait for the next try; say whether there is one."""
+        assert self._attempt is not None
+        world = self._options.world
+        self._failures = 1 if self._attempt.made_progress else self._failures + 1
+        delay_ms = self._options.restart.delay_ms(self._failures, world.randomness.fraction())
+        if delay_ms is None or self._draining:
+            return False
+        self._state = "restarting"
+        self._restarts += 1
+        log.warning("flow %s failed, next try in %d ms: %s", self.name, delay_ms, error)
+        await sleep_ms(world.clock, delay_ms)
+        return True
+
+
+class Planned(Protocol):
+    """What can be run: a `Flow`."""
+
+    def plan(self) -> Plan:
+        """Return the tasks of the flow; `GraphError` where it cannot run."""
+        ...
+
+
+@asynccontextmanager
+async def start(flow: Planned, **options: Unpack[StartOptions]) -> AsyncIterator[Job]:
+    """Run a flow beside the body of `async with`, in the caller's event loop.
+
+    Entering waits until the flow has recovered and its operators are open. Leaving drains it: the
+    sources stop, the last epoch commits. An exception or a cancellation in the body cancels the
+    flow instead. A flow that fails cancels the body and its error is raised here; with
+    `on_failure="keep"` the body goes on, and the error is raised by `job.wait()` and on leaving.
+    Touches neither signal handlers nor the loop.
+
+    `options` are those of `JobOptions`. Raises `GraphError`, `ConfigError`, `LeaseError`,
+    `CheckpointError` before the body runs.
+    """
+    job = Job(flow.plan(), JobOptions(**options))
+    body_error: BaseException | None = None
+    async with anyio.create_task_group() as group:
+
+        async def run() -> None:
+            await job._run(task_group=group)
+
+        group.start_soon(run)
+        await job._started.wait()
+        if job._error is None:
+            try:
+                yield job
+            except Exception as error:
+                body_error = error
+                await job.cancel()
+            else:
+                job.request_drain()
+                await job._ended.wait()
+    # A body that waits for the job in a task group of its own hands the job's error back in a
+    # group.
+    if body_error is not None and leaves(body_error) != [job._error]:
+        raise body_error
+    if job._error is not None:
+        raise job._error

@@ -1,0 +1,134 @@
+"""What a job holds from start to end: its checkpoint folder, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from flowrt.checkpoint.lease import Lease
+from flowrt.checkpoint.recovery import (
+    Recovery,
+    cut_to_groups,
+    recover,
+    recover_decided,
+    refuse_unknown,
+)
+from flowrt.checkpoint.savepoint import bring_in_savepoint
+from flowrt.checkpoint.store import DirectoryStore
+from flowrt.checkpoint.writer import StateWriter, Subtask
+from flowrt.contract.sink import SinkContext
+from flowrt.contract.snapshot import Block, OperatorSnapshot, SnapshotWriter, StateFile
+from flowrt.graph.nodes import Plan, SinkNode
+from flowrt.runtime.options import JobOptions
+
+
+@dataclass(slots=True)
+class Restored:
+    """What an attempt goes on from; the `Memory` of its tasks."""
+
+    recovery: Recovery = field(default_factory=Recovery)
+    folder: CheckpointFolder | None = None
+
+    def parts(self, operator: str) -> Sequence[OperatorSnapshot]:
+        """See `Memory.parts`."""
+        return self.recovery.parts(operator)
+
+    def files(self, operator: str, groups: range) -> Sequence[StateFile]:
+        """See `Memory.files`."""
+        return cut_to_groups(self.recovery.parts(operator), groups)
+
+    async def blocks(self, files: Sequence[StateFile]) -> AsyncIterator[list[Block]]:
+        """See `Memory.blocks`."""
+        if self.folder is not None:
+            async with aclosing(self.folder.store.load(files)) as pieces:  # type: ignore[type-var]
+                async for piece in pieces:
+                    yield piece
+
+    def writer(
+        self, operator: str, subtask: int, groups: range, restored: Sequence[StateFile]
+    ) -> SnapshotWriter | None:
+        """See `Memory.writer`."""
+        if self.folder is None:
+            return None
+        store = self.folder.store
+        who = Subtask(store.folder, operator, subtask, groups, store.lease.generation)
+        return StateWriter(store.files, who, restored)
+
+
+class Ownership:
+    """Of a job without checkpoints: nothing is kept. Epochs still end, so sinks commit."""
+
+    generation = 1
+    store: DirectoryStore | None = None
+
+    async def recover(self, sink: SinkNode | None, context: SinkContext | None) -> Restored:
+        """Return nothing to go on from; a deciding sink fences a former instance all the same."""
+        if sink is not None and context is not None:
+            await sink.sink.last_committed(context)
+        return Restored()
+
+    async def next_generation(self) -> None:
+        """Begin a new life in the same process."""
+
+    def release(self) -> None:
+        """Let the next instance in."""
+
+
+class CheckpointFolder(Ownership):
+    """A checkpoint folder that this job owns: its store and lease."""
+
+    store: DirectoryStore
+
+    def __init__(self, plan: Plan, options: JobOptions, store: DirectoryStore) -> None:
+        self._plan = plan
+        self._options = options
+        self.store = store
+
+    @property
+    def generation(self) -> int:  # type: ignore[override]
+        """Grows with every start and restart on the folder."""
+        return self.store.lease.generation
+
+    async def recover(self, sink: SinkNode | None, context: SinkContext | None) -> Restored:
+        """Choose and verify the checkpoint to go on from; `sink` is the deciding one, if any."""
+        if sink is not None and context is not None:
+            decided = await sink.sink.last_committed(context)
+            recovery = await recover_decided(self.store, decided)
+        else:
+            recovery = await recover(self.store)
+        if recovery.manifest is not None:
+            operators = {node.id for node in self._plan.graph.nodes}
+            allowed = self._options.allow_dropped_state
+            dropped = refuse_unknown(recovery.manifest, operators, allowed)
+            recovery.notes.extend(f"the state of operator {name!r} is dropped" for name in dropped)
+        return Restored(recovery, self)
+
+    async def next_generation(self) -> None:
+        """Begin a new life in the same process: what was left half done must not count."""
+        await self.store.lease.next_generation()
+
+    def release(self) -> None:
+        """Let the next instance in."""
+        self.store.lease.release()
+
+
+async def take_ownership(plan: Plan, options: JobOptions) -> Ownership:
+    """Take the job's checkpoint folder, bringing in a savepoint where one is to be restored.
+
+    `LeaseError` where another instance owns it, `CheckpointError` where it cannot be used.
+    """
+    if options.checkpoints is None:
+        return Ownership()
+    world = options.world
+    lease = await Lease.take(world, str(options.checkpoints), take_over=options.take_over)
+    try:
+        store = DirectoryStore(
+            world.files, lease.folder, plan.graph.name, lease, options.keep_checkpoints
+        )
+        if options.restore is not None:
+            await bring_in_savepoint(store, str(options.restore), world.clock.now_ms())
+    except BaseException:
+        lease.release()
+        raise
+    return CheckpointFolder(plan, options, store)

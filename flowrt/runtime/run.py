@@ -1,0 +1,48 @@
+"""Running a flow as the whole program: an event loop of its own, signals that drain."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from typing import Unpack
+
+import anyio
+
+from flowrt.runtime.job import Job, Planned, start
+from flowrt.runtime.options import StartOptions
+from flowrt.runtime.status import JobStatus
+
+log = logging.getLogger("flowrt")
+
+
+def run(flow: Planned, **options: Unpack[StartOptions]) -> JobStatus:
+    """Run a flow to its end in an event loop of its own (uvloop if there is one).
+
+    The first SIGINT or SIGTERM drains: the sources stop, the last epoch commits. A second one
+    cancels. `options` are those of `start`, which raises the same errors. Not for use inside a
+    running event loop.
+    """
+    return anyio.run(_run, flow, options, backend_options={"use_uvloop": sys.platform != "win32"})
+
+
+async def _run(flow: Planned, options: StartOptions) -> JobStatus:
+    async with start(flow, **options) as job, anyio.create_task_group() as group:
+        group.start_soon(drain_on_signals, job)
+        await job.wait()
+        group.cancel_scope.cancel()
+    return job.status()
+
+
+async def drain_on_signals(job: Job) -> None:
+    """Drain a job at the first SIGINT or SIGTERM, cancel it at the second."""
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        asked = False
+        async for received in signals:
+            if asked:
+                log.warning("%s again: cancelling", received.name)
+                await job.cancel()
+                return
+            asked = True
+            log.info("%s: draining, the last epoch commits; once more to cancel", received.name)
+            job.request_drain()

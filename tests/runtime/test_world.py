@@ -1,0 +1,176 @@
+"""The real world, on the real disk and in each event loop."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import pytest
+
+from flowrt.runtime.world import SystemClock, SystemFiles, SystemRandomness, system_world
+
+pytestmark = pytest.mark.anyio
+
+
+class SteppedClock(SystemClock):
+    """A wall clock that says what the test wants; its alarms are real."""
+
+    def __init__(self, *times: int) -> None:
+        self._times = list(times)
+
+    def now_ms(self) -> int:
+        return self._times.pop(0) if len(self._times) > 1 else self._times[0]
+
+
+async def test_a_file_is_written_read_synced_renamed_and_deleted(tmp_path: Path) -> None:
+    files = SystemFiles()
+    folder, old, new = f"{tmp_path}/a/b", f"{tmp_path}/a/b/old", f"{tmp_path}/a/b/new"
+
+    await files.make_folder(folder)
+    await files.make_folder(folder)
+    assert await files.write(old, iter([b"hello ", b"world"])) == 11
+    await files.sync(old)
+    await files.rename(old, new)
+    await files.sync_folder(folder)
+
+    assert await files.names(folder) == ["new"]
+    assert await files.read(new) == b"hello world"
+    assert await files.read(new, 6) == b"world"
+    assert await files.read(new, 6, 2) == b"wo"
+    assert await files.read(new, 9, 100) == b"ld"
+    assert await files.size(new) == 11
+    assert await files.size(old) is None
+    assert await files.is_folder(folder)
+    assert not await files.is_folder(new)
+
+    await files.delete(new)
+    await files.delete(new)
+    assert await files.names(folder) == []
+    assert await files.names(f"{folder}/nowhere") == []
+
+
+async def test_write_at_cuts_what_follows(tmp_path: Path) -> None:
+    files, path = SystemFiles(), f"{tmp_path}/part"
+
+    await files.write_at(path, 0, b"one two")
+    await files.write_at(path, 4, b"2")
+    assert await files.read(path) == b"one 2"
+
+    await files.write_at(path, 0, b"new")
+    assert await files.read(path) == b"new"
+
+    with pytest.raises(FileNotFoundError):
+        await files.write_at(f"{tmp_path}/missing", 4, b"2")
+
+
+async def test_a_lock_is_held_by_one(tmp_path: Path) -> None:
+    files, path = SystemFiles(), f"{tmp_path}/lock"
+
+    lock = await files.lock(path)
+    assert lock is not None
+    assert await files.lock(path) is None
+
+    lock.release()
+    lock.release()
+    again = await files.lock(path)
+    assert again is not None
+    again.release()
+
+
+async def test_a_lock_keeps_other_processes_out(tmp_path: Path) -> None:
+    path = f"{tmp_path}/lock"
+    lock = await SystemFiles().lock(path)
+    assert lock is not None
+    code = (
+        "import anyio\nfrom flowrt.runtime.world import SystemFiles\n"
+        f"print(anyio.run(SystemFiles().lock, {path!r}) is None)"
+    )
+
+    done = await anyio.run_process([sys.executable, "-c", code], stderr=subprocess.PIPE)
+
+    assert done.stdout.split() == [b"True"]
+    lock.release()
+
+
+async def test_a_lock_in_no_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as error:
+        await SystemFiles().lock(f"{tmp_path}/nowhere/lock")
+
+    assert error.value.errno == errno.ENOENT
+
+
+async def test_a_blocked_disk_leaves_threads_to_the_host(tmp_path: Path) -> None:
+    """As many calls as there are disk threads wait on a pipe; the host's own threads still work."""
+    files, pipe = SystemFiles(), tmp_path / "pipe"
+    import os
+
+    os.mkfifo(pipe)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(8):
+            tasks.start_soon(files.read, str(pipe))
+        await anyio.wait_all_tasks_blocked()
+        assert await anyio.to_thread.run_sync(lambda: "free") == "free"
+        # Each reader wakes when a writer comes, and all end when it goes.
+        await anyio.to_thread.run_sync(lambda: os.close(os.open(pipe, os.O_WRONLY)))
+
+
+async def test_an_alarm_rings_in_the_event_loop_and_not_at_once() -> None:
+    clock = SystemClock()
+    rang = anyio.Event()
+
+    clock.call_at(clock.now_ms() - 5, rang.set)
+
+    assert not rang.is_set()
+    await rang.wait()
+
+
+async def test_an_alarm_never_rings_early() -> None:
+    clock = SteppedClock(999, 999, 1_000)
+    rang: list[int] = []
+    done = anyio.Event()
+
+    def ring() -> None:
+        rang.append(clock.now_ms())
+        done.set()
+
+    clock.call_at(1_000, ring)
+    await done.wait()
+
+    assert rang == [1_000]
+
+
+async def test_a_cancelled_alarm_stays_silent() -> None:
+    clock = SystemClock()
+    rang: list[str] = []
+    done = anyio.Event()
+    ring: Callable[[], None] = lambda: rang.append("cancelled")  # noqa: E731
+
+    clock.call_at(clock.now_ms() + 60_000, ring).cancel()
+    clock.call_at(clock.now_ms(), ring).cancel()
+    last = clock.call_at(clock.now_ms() + 1, done.set)
+    await done.wait()
+    last.cancel()
+
+    assert rang == []
+
+
+def test_the_world_knows_where_it_is() -> None:
+    world = system_world()
+
+    assert world.host
+    assert world.pid > 0
+    assert world.clock.now_ms() > 1_700_000_000_000
+    assert world.clock.monotonic_ns() <= world.clock.monotonic_ns()
+
+
+def test_chance_is_a_fraction_and_a_token() -> None:
+    chance = SystemRandomness()
+
+    assert 0 <= chance.fraction() < 1
+    assert len(chance.token()) == 16
+    assert int(chance.token(), 16) >= 0
+    assert chance.token() != chance.token()
