@@ -1,0 +1,64 @@
+"""How long does a snapshot of 1,000,000 keys, all of them changed, hold up the event loop at most (ms)?"""
+
+from __future__ import annotations
+
+import time
+from tempfile import TemporaryDirectory
+
+import anyio
+
+from bench.measure import Answer, NullSink
+from flowrt import Continuous, Flow, start
+
+KEYS = 1_000_000
+
+
+def key(number: int) -> int:
+    """Give each number a key of its own."""
+    return number
+
+
+async def _longest_pause() -> tuple[float, float]:
+    flow = Flow("snapshot-pause")
+    # The source stays open after the last key, so that the loop has nothing to do but the snapshot.
+    flow.source(_then_silence()).key_by(key).count().sink(NullSink())
+    with TemporaryDirectory() as folder:
+        async with start(flow, checkpoints=folder, scheduler=Continuous("1h")) as job:
+            while job.metrics().records_out < KEYS:
+                await anyio.sleep(0.05)
+            quiet = await _pause_during(anyio.sleep, 1.0)
+            busy = await _pause_during(job.savepoint, f"{folder}/savepoint")
+            await job.cancel()
+    return quiet, busy
+
+
+async def _then_silence():  # type: ignore[no-untyped-def]
+    for number in range(KEYS):
+        yield number
+    await anyio.sleep_forever()
+
+
+async def _pause_during(call, *arguments) -> float:  # type: ignore[no-untyped-def]
+    """Return the longest time (ms) between two turns of the event loop while a coroutine runs."""
+    longest = 0.0
+    async with anyio.create_task_group() as group:
+
+        async def watch() -> None:
+            nonlocal longest
+            last = time.perf_counter()
+            while True:
+                await anyio.lowlevel.checkpoint()
+                now = time.perf_counter()
+                longest, last = max(longest, now - last), now
+
+        group.start_soon(watch)
+        await call(*arguments)
+        group.cancel_scope.cancel()
+    return longest * 1000
+
+
+def main() -> Answer:
+    """Measure; the longest pause of a quiet second stands beside it, for that is the machine's own noise."""
+    quiet, busy = anyio.run(_longest_pause, backend_options={"use_uvloop": True})
+    detail = f"in a quiet second: {quiet:.2f} ms"
+    return Answer(__doc__ or "", busy, "at most 10 ms", detail)
