@@ -1,0 +1,116 @@
+"""Between tables and blocks: entries are written beside the stream, and read back at a restore."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from reprlib import repr as short
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import msgspec
+from msgspec.msgpack import Decoder, Encoder
+
+from flowrt.contract.entries import KINDS, WRITE, add_entry, kind_of, read_entries
+from flowrt.contract.errors import StateError
+from flowrt.contract.snapshot import MISSING, Block
+from flowrt.contract.state import KEY_GROUPS
+from flowrt.state.classes import Unfit
+from flowrt.state.keys import decode_key
+
+SLICE_ENTRIES: Final = 128
+SLICE_BYTES: Final = 128 * 1024
+"""A slice ends at whichever comes first, so that it takes well under a millisecond."""
+
+EncodedKey: TypeAlias = tuple[bytes, bytes | None]
+_NO_NAME: Final[EncodedKey] = (b"", None)
+_wrap: Final = Encoder().encode
+_unwrap: Final = Decoder(tuple[bytes | None, bytes | None, bytes]).decode
+
+
+class Place(NamedTuple):
+    """Where a state is, for messages."""
+
+    operator: str
+    state: str
+
+    def error(self, reason: object, key: Any = MISSING) -> StateError:
+        """Return the error to raise about this state, and a key of it."""
+        at = "" if key is MISSING else f", key {short(key)}"
+        return StateError(f"operator {self.operator!r}, state {self.state!r}{at}: {reason}")
+
+
+class BlockWriter:
+    """Collects the entries of one state, by key group."""
+
+    __slots__ = ("_counts", "_groups", "_kind", "_state")
+
+    def __init__(self, state: str, kind: int) -> None:
+        self._state = state
+        self._kind = kind
+        self._groups: dict[int, bytearray] = {}
+        self._counts = [0] * KEY_GROUPS
+
+    def add(
+        self,
+        group: int,
+        operation: int,
+        key: EncodedKey,
+        name: EncodedKey = _NO_NAME,
+        value: bytes = b"",
+    ) -> int:
+        """Add an entry; return its size in bytes, about."""
+        key_data, own_key = key
+        name_data, own_name = name
+        wrapped = operation == WRITE and not (own_key is None and own_name is None)
+        if wrapped:
+            value = _wrap((own_key, own_name, bytes(value)))
+        data = self._groups.get(group)
+        if data is None:
+            data = self._groups[group] = bytearray((self._kind,))
+        add_entry(data, operation, key_data, name_data, value, wrapped)
+        self._counts[group] += 1
+        return len(key_data) + len(name_data) + len(value)
+
+    def finish(self) -> Iterator[Block]:
+        """Yield the blocks one by one, for making one is a copy."""
+        while self._groups:
+            group, data = self._groups.popitem()
+            yield Block(self._state, group, self._counts[group], bytes(data))
+
+
+class Stored(NamedTuple):
+    """An entry as written: key and name (None without one) are decoded, `value` is still bytes."""
+
+    operation: int
+    key: Any
+    name: Any
+    value: bytes
+
+
+def read_block(block: Block, place: Place, kind: int) -> Iterator[Stored]:
+    """Iterate over a block's entries; `StateError` where it is damaged or of another kind."""
+    if (stored := kind_of(block)) != kind:
+        raise place.error(
+            f"the checkpoint holds a {KINDS[stored]} state of that name, and a {KINDS[kind]} state "
+            "is declared now: declare it as before, or under another name"
+        )
+    last_data: bytes | None = None
+    last_key: Any = None
+    for operation, key_data, name_data, value, wrapped in read_entries(block):
+        if wrapped:
+            try:
+                own_key, own_name, value = _unwrap(value)
+            except msgspec.MsgspecError as error:
+                raise place.error(f"the stored entry is damaged: {error}") from error
+            key_data, name_data = own_key or key_data, own_name or name_data
+        if key_data != last_data:  # all entries of a key stand together
+            last_data, last_key = key_data, decode_key(key_data)
+        yield Stored(operation, last_key, decode_key(name_data) if name_data else None, value)
+
+
+def restore_error(place: Place, error: Unfit, key: Any = MISSING) -> StateError:
+    """Return the error for stored bytes that don't fit what is declared."""
+    return place.error(
+        f"what the checkpoint holds cannot be used: {error}. Declare the state with the type it "
+        "was written with (new fields need defaults), or give it another name to begin anew",
+        key,
+    )

@@ -1,0 +1,48 @@
+"""Sealing for one state: values to stored forms and back, with errors that say where."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flowrt.contract.errors import StateError
+from flowrt.state.blocks import Place
+from flowrt.state.classes import Unfit
+from flowrt.state.codec import Codec
+from flowrt.state.key_groups import key_group
+from flowrt.state.sealed import Sealed
+
+
+class Sealer:
+    """Seals and unseals the values of one state."""
+
+    __slots__ = ("_quick", "codec", "place")
+
+    def __init__(self, place: Place, codec: Codec) -> None:
+        self.place = place
+        self.codec = codec
+        self._quick = codec.quick
+
+    def seal(self, key: Any, value: Any) -> Any:
+        """Return the form to store; `StateError` if there is none."""
+        if type(value) in self._quick:
+            return value
+        try:
+            return self.codec.seal(value)
+        except Unfit as error:
+            raise self.place.error(error, key) from error
+
+    def unseal(self, stored: Any) -> Any:
+        """Return the value of a stored form; `StateError` where it does not fit the type."""
+        if type(stored) is not Sealed:
+            return stored
+        try:
+            return self.codec.unseal(stored)
+        except Unfit as error:
+            raise self.place.error(error) from error
+
+    def group(self, key: Any) -> int:
+        """Return the group of a key; `StateError` for one that cannot be stored."""
+        try:
+            return key_group(key)
+        except StateError as error:
+            raise self.place.error(error) from error
