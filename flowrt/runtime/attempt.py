@@ -59,11 +59,13 @@ class Attempt:
                 prepared = committables(memory.parts(node.id))
                 await node.sink.recover(self.restored_epoch, prepared, self._sink_context(node))
             failpoint("sinks.resolved")
-            self._tasks = await build_tasks(self._plan, self._surroundings(memory))
+            async for task in build_tasks(self._plan, self._surroundings(memory)):
+                # At once: what a task holds is let go of also where a later one cannot be built.
+                stack.push_async_callback(_closed, task.close)
+                self._tasks.append(task)
             failpoint("state.loaded")
             self._coordinator = self._make_coordinator(memory.recovery.next_epoch)
             for task in self._tasks:
-                stack.push_async_callback(_closed, task.close)
                 await task.open()
             failpoint("sources.sought")
             yield

@@ -125,7 +125,9 @@ class Job:
         except Exception as error:
             self._error = error
             self._state = "failed"
-            log.error("flow %s failed: %s", self.name, error)
+            if self._options.on_failure == "keep":
+                # Otherwise the error is raised where nobody can overlook it.
+                log.error("flow %s failed: %s", self.name, error, extra={"flow_ended": self.name})
         finally:
             if self._state not in ENDED:
                 self._state = "cancelled"

@@ -57,32 +57,42 @@ class JobOptions:
     world: World = field(default_factory=system_world)
 
     def __post_init__(self) -> None:
-        delivery = self.resolved_delivery
-        if self.checkpoints is None:
-            if delivery != "at_most_once":
-                raise ConfigError(
-                    f"delivery={delivery!r} needs a checkpoint folder: pass checkpoints=..., or "
-                    "delivery='at_most_once' if results may be lost in a crash"
-                )
-            if not isinstance(self.restart, NoRestart):
-                raise ConfigError(
-                    "a restart strategy needs a checkpoint folder: pass checkpoints=..."
-                )
-            if self.restore is not None:
-                raise ConfigError("restore=... needs a checkpoint folder: pass checkpoints=...")
-        elif delivery == "at_most_once":
+        if self.delivery not in (None, "exactly_once", "at_least_once", "at_most_once"):
             raise ConfigError(
-                "delivery='at_most_once' keeps no checkpoints: leave checkpoints=... out or choose "
-                "'at_least_once' or 'exactly_once'"
+                f"delivery={self.delivery!r}: choose 'exactly_once', 'at_least_once' or "
+                "'at_most_once'"
             )
+        if self.checkpoints is None:
+            self._check_without_checkpoints()
+        elif str(self.checkpoints) == "":
+            raise ConfigError("checkpoints is empty: pass a folder, or leave it out")
+        elif self.delivery == "at_most_once":
+            raise ConfigError(
+                "delivery='at_most_once' keeps no checkpoints: leave checkpoints=... out, or "
+                "choose 'at_least_once' or 'exactly_once'"
+            )
+        if isinstance(self.allow_dropped_state, str):
+            raise ConfigError("allow_dropped_state is a list of names of operators, not one text")
         if self.channel_capacity < 1:
             raise ConfigError("channel_capacity is in records and must be at least 1")
         if self.keep_checkpoints < 1:
             raise ConfigError("keep_checkpoints must be at least 1")
-        if delivery not in ("exactly_once", "at_least_once", "at_most_once"):
+        if self.on_failure not in ("cancel", "keep"):
+            raise ConfigError(f"on_failure={self.on_failure!r}: choose 'cancel' or 'keep'")
+
+    def _check_without_checkpoints(self) -> None:
+        needs = "needs a checkpoint folder: pass checkpoints=..."
+        if self.delivery in ("exactly_once", "at_least_once"):
             raise ConfigError(
-                f"delivery={delivery!r}: choose 'exactly_once', 'at_least_once' or 'at_most_once'"
+                f"delivery={self.delivery!r} {needs}, or delivery='at_most_once' if results may "
+                "be lost in a crash"
             )
+        if not isinstance(self.restart, NoRestart):
+            raise ConfigError(f"a restart strategy {needs}")
+        if self.restore is not None:
+            raise ConfigError(f"restore=... {needs}")
+        if self.take_over:
+            raise ConfigError(f"take_over=True {needs}")
 
     @property
     def resolved_delivery(self) -> Delivery:

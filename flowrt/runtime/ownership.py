@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -38,7 +38,7 @@ class Restored:
         """See `Memory.files`."""
         return cut_to_groups(self.recovery.parts(operator), groups)
 
-    async def blocks(self, files: Sequence[StateFile]) -> AsyncIterator[list[Block]]:
+    async def blocks(self, files: Sequence[StateFile]) -> AsyncGenerator[list[Block], None]:
         """See `Memory.blocks`."""
         if self.folder is not None:
             async with aclosing(self.folder.store.load(files)) as pieces:  # type: ignore[type-var]

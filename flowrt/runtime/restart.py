@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from flowrt.contract.errors import ConfigError
 from flowrt.contract.time import Duration, duration_ms
 
 
@@ -36,6 +37,10 @@ class FixedDelay:
     delay: Duration = "10s"
     attempts: int = 3
 
+    def __post_init__(self) -> None:
+        duration_ms(self.delay)
+        _check_attempts("FixedDelay", self.attempts)
+
     def delay_ms(self, failures: int, chance: float) -> int | None:
         """See `RestartStrategy.delay_ms`."""
         return duration_ms(self.delay) if failures <= self.attempts else None
@@ -53,6 +58,16 @@ class ExponentialBackoff:
     factor: float = 2.0
     attempts: int | None = None
 
+    def __post_init__(self) -> None:
+        duration_ms(self.first)
+        duration_ms(self.longest)
+        if not self.factor >= 1:
+            raise ConfigError(
+                f"ExponentialBackoff has factor={self.factor!r}: it must be at least 1"
+            )
+        if self.attempts is not None:
+            _check_attempts("ExponentialBackoff", self.attempts)
+
     def delay_ms(self, failures: int, chance: float) -> int | None:
         """See `RestartStrategy.delay_ms`."""
         if self.attempts is not None and failures > self.attempts:
@@ -62,3 +77,11 @@ class ExponentialBackoff:
         exponent = min(failures - 1, 64)
         delay = min(duration_ms(self.first) * self.factor**exponent, longest)
         return round(delay * (0.95 + 0.1 * chance))
+
+
+def _check_attempts(strategy: str, attempts: int) -> None:
+    if attempts < 1:
+        raise ConfigError(
+            f"{strategy} has attempts={attempts!r}: it must be at least 1; NoRestart() gives up at "
+            "the first failure"
+        )

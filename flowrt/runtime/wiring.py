@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -46,7 +47,7 @@ class Memory(Protocol):
         """Return an operator's state files cut to key groups, oldest first."""
         ...
 
-    def blocks(self, files: Sequence[StateFile]) -> AsyncIterator[list[Block]]:
+    def blocks(self, files: Sequence[StateFile]) -> AsyncGenerator[list[Block], None]:
         """Read state files, oldest first, piece by piece."""
         ...
 
@@ -83,14 +84,12 @@ class _Ports:
     )
 
 
-async def build_tasks(plan: Plan, around: Surroundings) -> list[AnyTask]:
-    """Return the tasks of a plan, upstream first; state is loaded, nothing is opened yet."""
+async def build_tasks(plan: Plan, around: Surroundings) -> AsyncIterator[AnyTask]:
+    """Build the tasks of a plan, upstream first; state is loaded, nothing is opened yet."""
     ports = _ports(plan, around)
-    return [
-        await _build(plan, task, subtask, ports, around)
-        for task in plan.tasks
-        for subtask in range(task.parallelism)
-    ]
+    for task in plan.tasks:
+        for subtask in range(task.parallelism):
+            yield await _build(plan, task, subtask, ports, around)
 
 
 def _ports(plan: Plan, around: Surroundings) -> _Ports:
@@ -179,8 +178,9 @@ async def _setup(plan: Plan, node: StepNode, subtask: int, around: Surroundings)
         groups = group_range(subtask, node.parallelism)
         files = around.memory.files(node.id, groups)
         setup.backend = around.backend(node.id)
-        async for piece in around.memory.blocks(files):
-            setup.backend.load(piece)
+        async with aclosing(around.memory.blocks(files)) as pieces:
+            async for piece in pieces:
+                setup.backend.load(piece)
         setup.writer = around.memory.writer(node.id, subtask, groups, files)
     return setup
 

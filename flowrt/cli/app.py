@@ -1,0 +1,224 @@
+"""The commands and their options; `main` is what the command `flowrt` calls."""
+
+from __future__ import annotations
+
+import os
+import re
+from enum import StrEnum
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from flowrt.cli.checkpoints import list_checkpoints, show_checkpoint, verify_checkpoints
+from flowrt.cli.display import choose_display
+from flowrt.cli.exits import Exit, report
+from flowrt.cli.load import load_flow, parse_params
+from flowrt.cli.running import run_flow
+from flowrt.contract.errors import ConfigError
+from flowrt.graph.explain import explain as as_text
+from flowrt.graph.explain import mermaid as as_mermaid
+from flowrt.runtime.failpoints import arm_from_environment
+from flowrt.runtime.restart import ExponentialBackoff, FixedDelay, NoRestart, RestartStrategy
+from flowrt.schedulers.continuous import Continuous
+
+
+class DeliveryName(StrEnum):
+    """The values of --delivery."""
+
+    exactly_once = "exactly_once"
+    at_least_once = "at_least_once"
+    at_most_once = "at_most_once"
+
+
+EXIT_CODES: Final = (
+    "Exit codes: 0 the input ended or the flow was drained; 1 the flow failed, or a checkpoint is "
+    "damaged; 2 the command, the flow or an option is wrong; 3 another instance owns the "
+    "checkpoint folder; 130 stopped at once on request."
+)
+
+app = typer.Typer(
+    name="flowrt",
+    help="Stream processing inside an async Python service.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+checkpoints_app = typer.Typer(
+    help="Look into a checkpoint folder; changes nothing in it.", no_args_is_help=True
+)
+app.add_typer(checkpoints_app, name="checkpoints")
+
+Target = Annotated[
+    str, typer.Argument(metavar="MODULE:FLOW", help="A Flow, or a function that returns one.")
+]
+Params = Annotated[
+    list[str], typer.Option("--param", metavar="NAME=VALUE", help="Argument of that function.")
+]
+Delivered = Annotated[
+    DeliveryName | None,
+    typer.Option(
+        metavar="GUARANTEE",
+        help="exactly_once (the default with checkpoints), at_least_once or at_most_once.",
+    ),
+]
+Traceback = Annotated[bool, typer.Option("--traceback", help="Show where an error came from.")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A checkpoint folder.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
+
+
+def main() -> None:
+    """Run the command line and leave the process with its exit code."""
+    app(prog_name="flowrt")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"flowrt {version('flowrt')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    show_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version and stop.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Say what all commands have in common."""
+
+
+@app.command(epilog=EXIT_CODES)
+def run(
+    target: Target,
+    checkpoints: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where snapshots are kept; results then survive a crash."),
+    ] = None,
+    epoch_interval: Annotated[
+        str, typer.Option(metavar="DURATION", help="From one epoch to the next, such as 500ms.")
+    ] = "1s",
+    delivery: Delivered = None,
+    restart: Annotated[
+        str,
+        typer.Option(
+            metavar="STRATEGY",
+            help="After a failure: none, fixed:10s:3 (wait 10 s, three times at most) or backoff.",
+        ),
+    ] = "none",
+    param: Params = [],  # noqa: B006 (typer copies it)
+    restore: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Start from a savepoint, with an empty --checkpoints."),
+    ] = None,
+    take_over: Annotated[
+        bool,
+        typer.Option("--take-over", help="Take the checkpoint folder from an instance that hangs."),
+    ] = False,
+    allow_dropped_state: Annotated[
+        list[str],
+        typer.Option(metavar="NAME", help="Let go of the state of an operator that is gone."),
+    ] = [],  # noqa: B006
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")
+    ] = False,
+    traceback: Traceback = False,
+) -> None:
+    """Run a flow until its input ends.
+
+    Ctrl-C (or SIGTERM) drains it: the last epoch commits, and the same command goes on from there.
+    A second one stops at once; what was committed stays.
+    """
+    try:
+        arm_from_environment(os.environ)
+        options: dict[str, Any] = {
+            "checkpoints": checkpoints,
+            "scheduler": Continuous(epoch_interval),
+            "delivery": delivery.value if delivery else None,
+            "restart": parse_restart(restart),
+            "restore": restore,
+            "take_over": take_over,
+            "allow_dropped_state": allow_dropped_state,
+        }
+        flow = load_flow(target, parse_params(param))
+        status = run_flow(flow, options, choose_display(quiet=quiet))
+    except KeyboardInterrupt:
+        raise typer.Exit(Exit.CANCELLED) from None
+    except Exception as error:
+        raise typer.Exit(report(error, with_traceback=traceback)) from None
+    raise typer.Exit(Exit.CANCELLED if status.state == "cancelled" else Exit.OK)
+
+
+_RESTART = re.compile(r"fixed:([^:]+)(?::([0-9]+))?")
+
+
+def parse_restart(text: str) -> RestartStrategy:
+    """Read `none`, `fixed:10s:3` or `backoff`; `ConfigError` for anything else."""
+    if text == "none":
+        return NoRestart()
+    if text == "backoff":
+        return ExponentialBackoff()
+    match = _RESTART.fullmatch(text)
+    if match is None:
+        raise ConfigError(
+            f"--restart {text!r} is unknown: choose none, backoff, or fixed:DELAY:ATTEMPTS such "
+            "as fixed:10s:3"
+        )
+    strategy = FixedDelay(match[1], int(match[2] or 3))
+    strategy.delay_ms(1, 0.0)  # a delay that is no duration is told now, not at the first failure
+    return strategy
+
+
+@app.command(epilog=EXIT_CODES)
+def explain(
+    target: Target,
+    param: Params = [],  # noqa: B006
+    delivery: Delivered = None,
+    mermaid: Annotated[
+        bool, typer.Option("--mermaid", help="Print a Mermaid graph instead.")
+    ] = False,
+    traceback: Traceback = False,
+) -> None:
+    """Print a flow's graph, which steps share a task, and what is guaranteed end to end."""
+    try:
+        plan = load_flow(target, parse_params(param)).plan()
+        promised = delivery or DeliveryName.exactly_once
+        typer.echo(as_mermaid(plan) if mermaid else as_text(plan, promised.value), nl=False)
+    except Exception as error:
+        raise typer.Exit(report(error, with_traceback=traceback)) from None
+
+
+@checkpoints_app.command("list", epilog=EXIT_CODES)
+def _list(folder: Folder, as_json: AsJson = False, traceback: Traceback = False) -> None:
+    """List the checkpoints in a folder, newest first."""
+    _look(lambda: list_checkpoints(folder, as_json=as_json), traceback)
+
+
+@checkpoints_app.command("show", epilog=EXIT_CODES)
+def _show(
+    folder: Folder,
+    epoch: Annotated[int | None, typer.Option(help="Which epoch; the newest by default.")] = None,
+    as_json: AsJson = False,
+    traceback: Traceback = False,
+) -> None:
+    """Show what a checkpoint holds: positions, state files, sinks."""
+    _look(lambda: show_checkpoint(folder, epoch, as_json=as_json), traceback)
+
+
+@checkpoints_app.command("verify", epilog=EXIT_CODES)
+def _verify(folder: Folder, as_json: AsJson = False, traceback: Traceback = False) -> None:
+    """Read every file of every checkpoint and compare checksums; exit code 1 if one is damaged."""
+    _look(lambda: verify_checkpoints(folder, as_json=as_json), traceback)
+
+
+def _look(command: Any, traceback: bool) -> None:
+    try:
+        code = command()
+    except Exception as error:
+        raise typer.Exit(report(error, with_traceback=traceback)) from None
+    raise typer.Exit(code)

@@ -1,0 +1,294 @@
+"""The commands as a shell sees them: what is printed where, and the exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from flowrt.cli.app import app, parse_restart
+from flowrt.contract.errors import ConfigError
+from flowrt.contract.failpoints import arm_failpoints
+from flowrt.runtime.restart import ExponentialBackoff, FixedDelay, NoRestart
+from tests.cli.conftest import Write
+
+FLOWS = """
+import sys
+import anyio
+from flowrt import Context, FileSink, Flow, ForeachSink, Operator, RateSource
+
+def numbers(count: int = 10, fail_at: int | None = None) -> Flow:
+    flow = Flow("numbers")
+
+    def checked(number: int) -> dict[str, int]:
+        if number == fail_at:
+            raise ZeroDivisionError("not this one")
+        return {"number": number}
+
+    flow.source(range(count), name="range").map(checked, name="check").sink(
+        FileSink("out"), name="files"
+    )
+    return flow
+
+def endless() -> Flow:
+    flow = Flow("endless")
+    flow.source(RateSource(100)).sink(FileSink("out"), name="files")
+    return flow
+
+class Slow(Operator[int, int]):
+    async def open(self, ctx: Context) -> None:
+        print("opening", file=sys.stderr, flush=True)
+        await anyio.sleep_forever()
+
+    def process(self, value: int, ctx: Context) -> None: ...
+
+def slow() -> Flow:
+    flow = Flow("slow")
+    flow.source([1]).process(Slow).sink(ForeachSink(print))
+    return flow
+
+def stuck() -> Flow:
+    flow = Flow("stuck")
+    flow.source(RateSource(100)).sink(ForeachSink(lambda value: anyio.sleep_forever()))
+    return flow
+"""
+
+
+def flowrt(*arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments)
+
+
+def numbers() -> list[int]:
+    """What the committed files hold."""
+    parts = sorted(Path("out").glob("part-*.jsonl"))
+    return [json.loads(line)["number"] for part in parts for line in part.read_text().split()]
+
+
+@pytest.fixture
+def flows(module: Write) -> Iterator[str]:
+    yield module(FLOWS)
+    arm_failpoints(None)
+
+
+def test_a_flow_runs_to_its_end(flows: str) -> None:
+    done = flowrt("run", f"{flows}:numbers", "--checkpoints", "kept")
+
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout == ""
+    assert done.stderr.startswith("numbers: starting from nothing\n")
+    assert "finished: 10 records in" in done.stderr
+    assert done.stderr.endswith("; epoch 1 is committed\n")
+    assert numbers() == list(range(10))
+
+
+def test_the_same_command_again_finds_nothing_new(flows: str) -> None:
+    command = ["run", f"{flows}:numbers", "--checkpoints", "kept"]
+    flowrt(*command)
+
+    again = flowrt(*command)
+
+    assert again.exit_code == 0, again.stderr
+    assert "numbers: continuing from epoch 1 (10 records so far)\n" in again.stderr
+    assert "finished: nothing new to read: all 10 records were there already" in again.stderr
+    assert numbers() == list(range(10))
+
+
+def test_quiet_says_nothing_of_a_good_end(flows: str) -> None:
+    done = flowrt("run", f"{flows}:numbers", "--quiet")
+
+    assert done.exit_code == 0
+    assert done.output == ""
+
+
+def test_a_failure_is_one_paragraph(flows: str) -> None:
+    done = flowrt("run", f"{flows}:numbers", "--param", "fail_at=7", "--checkpoints", "kept")
+
+    assert done.exit_code == 1
+    assert "Traceback" not in done.stderr
+    assert "numbers: failed: " in done.stderr
+    told = done.stderr.splitlines()[-1]
+    assert told.startswith("flowrt: OperatorError: ")
+    assert "'check'" in told
+    assert "ZeroDivisionError" in told
+    assert "not this one" in told
+
+
+def test_where_it_failed_is_shown_when_asked_for(flows: str) -> None:
+    done = flowrt("run", f"{flows}:numbers", "--param", "fail_at=7", "--traceback")
+
+    assert done.exit_code == 1
+    assert "Traceback (most recent call last)" in done.stderr
+    assert "in checked" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{}:nothing"], "has no 'nothing'"),
+        (["{}:numbers", "--param", "count"], "is not of the form name=value"),
+        (["{}:numbers", "--param", "amount=1"], "It takes: count: int = 10, fail_at"),
+        (["{}:numbers", "--restart", "maybe"], "--restart 'maybe' is unknown"),
+        (["{}:numbers", "--epoch-interval", "often"], "'often' is not a duration"),
+        (["{}:numbers", "--delivery", "exactly_once"], "needs a checkpoint folder"),
+        (["{}:numbers", "--restart", "backoff"], "needs a checkpoint folder"),
+        (["{}:numbers", "--delivery", "twice"], "Invalid value"),
+        (["{}:numbers", "--no-such-option"], "No such option"),
+        (["no_such_module:flow"], "there is no module 'no_such_module'"),
+    ],
+)
+def test_a_wrong_command_runs_nothing(flows: str, arguments: Sequence[str], message: str) -> None:
+    done = flowrt("run", *(argument.format(flows) for argument in arguments))
+
+    assert done.exit_code == 2
+    assert message in " ".join(done.stderr.replace("│", " ").split())
+    assert not Path("out").exists()
+
+
+def test_failpoints_come_from_the_environment(
+    flows: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FLOWRT_FAILPOINTS", "manifest.renamed=raise")
+    monkeypatch.setenv("FLOWRT_FAILPOINTS_LOG", str(tmp_path / "hits"))
+
+    done = flowrt("run", f"{flows}:numbers", "--checkpoints", "kept")
+
+    assert done.exit_code == 1
+    assert "failpoint manifest.renamed was told to raise at hit 1" in done.stderr
+    assert (tmp_path / "hits").read_text().split()[-1] == "manifest.renamed"
+
+
+def test_a_restart_goes_on_from_the_last_epoch(flows: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOWRT_FAILPOINTS", "sink.prepared=raise")
+
+    command = ["run", f"{flows}:numbers", "--checkpoints", "kept", "--restart", "fixed:1ms:2"]
+    done = flowrt(*command)
+
+    assert done.exit_code == 0, done.stderr
+    assert "WARNING flowrt: flow numbers failed, next try in 1 ms" in done.stderr
+    assert numbers() == list(range(10))
+
+
+# ------------------------------------------------------------------------------------- signals
+
+
+@contextmanager
+def running(
+    target: str, *options: str, until: str = ": running, "
+) -> Iterator[subprocess.Popen[str]]:
+    """A command in a process of its own, past its first line of progress."""
+    command = [sys.executable, "-m", "flowrt.cli", "run", target, *options]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}
+    ) as process:
+        try:
+            read_until(process, until)
+            yield process
+        finally:
+            process.kill()
+
+
+def read_until(process: subprocess.Popen[str], part: str) -> None:
+    assert process.stderr is not None
+    said = ""
+    for line in process.stderr:
+        said += line
+        if part in line:
+            return
+    raise AssertionError(f"{part!r} was never said, but:\n{said}")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_first_signal_drains(flows: str, sent: signal.Signals) -> None:
+    with running(f"{flows}:endless", "--checkpoints", "kept") as process:
+        process.send_signal(sent)
+        _, said = process.communicate(timeout=30)
+
+    assert process.returncode == 0
+    assert "endless: draining, so that the last epoch commits" in said
+    assert "is committed, and the same command goes on from there" in said
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+def test_a_second_signal_stops_at_once(flows: str) -> None:
+    with running(f"{flows}:stuck", "--checkpoints", "kept") as process:
+        process.send_signal(signal.SIGINT)
+        read_until(process, "draining")
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+
+    assert process.returncode == 130
+    assert "stuck: stopping at once" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+def test_before_it_runs_there_is_nothing_to_drain(flows: str) -> None:
+    with running(f"{flows}:slow", until="opening") as process:
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=30)
+
+    assert process.returncode == 130
+    assert said.endswith("slow: stopped before it began\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+def test_a_folder_has_one_owner(flows: str) -> None:
+    with running(f"{flows}:endless", "--checkpoints", "kept"):
+        second = flowrt("run", f"{flows}:endless", "--checkpoints", "kept")
+
+    assert second.exit_code == 3
+    assert second.stderr.startswith("flowrt: LeaseError: ")
+
+
+# ------------------------------------------------------------------------------- other commands
+
+
+def test_a_flow_is_explained(flows: str) -> None:
+    done = flowrt("explain", f"{flows}:numbers")
+
+    assert done.exit_code == 0
+    assert "range -> files: exactly-once" in done.stdout
+    assert flowrt("explain", f"{flows}:numbers", "--mermaid").stdout.startswith("flowchart LR\n")
+    weaker = flowrt("explain", f"{flows}:numbers", "--delivery", "at_most_once")
+    assert "range -> files: at-most-once" in weaker.stdout
+
+
+def test_a_flow_that_cannot_be_explained_is_an_error(flows: str) -> None:
+    done = flowrt("explain", f"{flows}:nothing")
+
+    assert done.exit_code == 2
+    assert "has no 'nothing'" in done.stderr
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    done = flowrt("--version")
+
+    assert done.exit_code == 0
+    assert done.stdout.startswith("flowrt 0.")
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["explain"], ["checkpoints", "verify"]])
+def test_every_command_has_help_with_the_exit_codes(command: list[str]) -> None:
+    done = flowrt(*command, "--help")
+
+    assert done.exit_code == 0
+    assert "Exit codes: 0 the input ended" in done.stdout
+
+
+def test_restart_strategies_are_read() -> None:
+    assert parse_restart("none") == NoRestart()
+    assert parse_restart("backoff") == ExponentialBackoff()
+    assert parse_restart("fixed:500ms") == FixedDelay("500ms", 3)
+    assert parse_restart("fixed:10s:5") == FixedDelay("10s", 5)
+    for wrong in ("", "fixed", "fixed:10s:", "fixed:10s:many", "fixed:soon"):
+        with pytest.raises(ConfigError):
+            parse_restart(wrong)
