@@ -39,8 +39,8 @@ class Table(Protocol):
     """One value for each key, in layers: `delta` holds what was written since the last freeze.
 
     Fused code reads and writes `delta` directly (`cold` when it misses), so it must fetch `delta`
-    anew for each run of records: a freeze replaces it. What is stored is either the value itself
-    (immutable builtins) or its `seal`ed form.
+    anew for each run of records: a freeze replaces it. A deleted key is there as MISSING. What is
+    stored is either the value itself (immutable builtins) or its `seal`ed form.
     """
 
     delta: dict[Any, Any]
@@ -152,7 +152,10 @@ class KeyedBackend(Protocol):
         ...
 
     def map_entries(self, name: str) -> Iterator[tuple[Any, Any, Any]]:
-        """Iterate over (key, name, value) of a declared map state, all keys (for timers)."""
+        """Iterate over (key, name, value) of a declared map state, all keys (for timers).
+
+        In an order that depends on the entries alone, so the same after a restore.
+        """
         ...
 
     def size(self) -> int:

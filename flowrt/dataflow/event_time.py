@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from flowrt.contract.elements import MIN_TIMESTAMP
 from flowrt.contract.errors import OperatorError
@@ -11,6 +11,8 @@ from flowrt.contract.steps import AssignTimestamps
 from flowrt.contract.time import Timestamp, WatermarkGenerator, timestamp_ms
 from flowrt.contract.world import Clock
 from flowrt.dataflow.blame import operator_error, shown
+
+W = TypeVar("W")
 
 
 def event_times(
@@ -59,6 +61,14 @@ def observe(generator: WatermarkGenerator, timestamps: Sequence[int], operator: 
         raise operator_error(operator, error, method="the watermark generator") from error
 
 
+def watermark_of(ask: Callable[[], W], operator: str) -> W:
+    """Ask a watermark generator; `OperatorError` where it raises."""
+    try:
+        return ask()
+    except Exception as error:
+        raise operator_error(operator, error, method="the watermark generator") from error
+
+
 class EventTime:
     """Timestamps and watermarks that a step in the middle of a stream makes."""
 
@@ -82,7 +92,7 @@ class EventTime:
 
     def watermark(self) -> int | None:
         """Return the watermark (ms) if it grew."""
-        watermark = self._generator.watermark()
+        watermark = watermark_of(self._generator.watermark, self._operator)
         if watermark <= self.last:
             return None
         self.last = watermark

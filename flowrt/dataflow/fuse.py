@@ -232,7 +232,7 @@ class _Writer:
         def call(deeper: int, line: str) -> None:
             self.add_call(depth + deeper, line, index, at)
 
-        # Sealing may change a value of a declared builtin (an int to a float), and always to the same.
+        # Sealing may change the value of a declared builtin (an int to a float): that one is sent.
         sealed = f"a = {seal}({k}, a); {delta}[{k}] = a"
         store = sealed if table.scalar is not None else f"{delta}[{k}] = {seal}({k}, a)"
         call(0, f"a = {get}({k}, MISSING)")
@@ -263,10 +263,14 @@ class _Writer:
         self.add(depth, f"{context}.timestamp = {at.timestamp}")
         if part.keyed:
             self.add(depth, f"{context}.key = {at.key}")
-        self.add_call(depth, f"waits = {process}({at.value}, {context})", index, at)
-        # A plain method may return something to await, too.
-        self.add(depth, "if waits is not None:")
-        self.add_call(depth + 1, "await waits", index, at)
+        call = f"{process}({at.value}, {context})"
+        if _waits(part):
+            self.add_call(depth, f"await {call}", index, at)
+        else:
+            # A plain method may return something to await, too.
+            self.add_call(depth, f"waits = {call}", index, at)
+            self.add(depth, "if waits is not None and hasattr(waits, '__await__'):")
+            self.add_call(depth + 1, "await waits", index, at)
         if part.flush_sides is not None:
             sides = self.name("sides", index, part.context.sides)
             self.add(depth, f"if {sides}:")

@@ -23,7 +23,7 @@ from flowrt.contract.world import Clock
 from flowrt.dataflow.alarms import Alarms
 from flowrt.dataflow.chain import Chain
 from flowrt.dataflow.channel import RUN_LIMIT
-from flowrt.dataflow.event_time import event_times, observe
+from flowrt.dataflow.event_time import event_times, observe, watermark_of
 from flowrt.dataflow.parking import ParkingSpot, parking_spot
 from flowrt.dataflow.source_splits import SplitRun, Splits
 from flowrt.dataflow.throttle import Throttle
@@ -125,7 +125,7 @@ class SourceReading:
         self._watch_idleness()
 
     async def _advance(self) -> None:
-        watermark = self._splits.advance()
+        watermark = watermark_of(self._splits.advance, self._context.operator)
         if watermark is not None:
             await self._chain.advance(watermark)
 

@@ -2,8 +2,8 @@
 
 A timer is an entry of a map state, its name the timestamp, so it is part of snapshots like any
 state; the queue here is an index beside it, built anew at a restore. The entry's value is the
-number of the registration, so that timers fire in the same order with and without a restore: by timestamp,
-then as they were registered.
+number of the registration, so that timers fire in the same order with and without a restore: by
+timestamp, then as they were registered.
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ _DATETIME, _DATE, _TIME, _TIMEDELTA = 24, 25, 26, 27
 
 _pack: Final = Encoder().encode
 _Packer: TypeAlias = Callable[[Any], Any]
+_PACKERS: dict[type, _Packer] = {}
 
 
 def encode(value: Any) -> bytes:
@@ -124,7 +125,7 @@ def _pack_time(value: time) -> Ext:
     return Ext(_TIME, _pack([naive, value.fold, _pack_zone(value.tzinfo)]))
 
 
-def _pack_instance(value: Any) -> Ext:
+def _pack_instance(value: Any) -> Any:
     cls = type(value)
     if isinstance(value, Enum):
         check_findable(cls)
@@ -146,7 +147,7 @@ def _pack_instance(value: Any) -> Ext:
 
 _UNSET: Final = object()
 
-_PACKERS: Final[dict[type, _Packer]] = {
+_PACKERS |= {
     type(None): _as_it_is,
     bool: _as_it_is,
     float: _as_it_is,

@@ -39,7 +39,7 @@ class ValueTable:
 
     def cold(self, key: Any) -> Any:
         """See `Table.cold`; MISSING too for a key that `delta` holds as deleted."""
-        return self._below(key)
+        return MISSING if key in self.delta else self._below(key)
 
     def get(self, key: Any) -> Any:
         """See `Table.get`."""

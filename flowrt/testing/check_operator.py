@@ -1,4 +1,4 @@
-"""The laws of operators, checked over one case: whatever happens around an operator, it gives the same."""
+"""The laws of operators, checked over one case."""
 
 from __future__ import annotations
 
@@ -38,14 +38,16 @@ async def check_operator(
 ) -> None:
     """Check every law of operators over one case; `LawBroken` says which is broken, where and how.
 
-    `make`, `given` and `key` are as for `drive`; `expect` is what comes out. The same case is run: as it is;
-    with the records given in runs of each size; with a snapshot after each element; with a new instance that
-    goes on from a snapshot, at each place, at all and at every second; on a keyed stream with two and three
-    instances, and with their number changing at each restart; with a watermark put in at each place.
+    `make`, `given` and `key` are as for `drive`; `expect` is what comes out. The same case is run:
+    as it is; with the records given in runs of each size; with a snapshot after each element; with
+    a new instance that goes on from a snapshot, at each place, at all and at every second; on a
+    keyed stream with two and three instances, and with their number changing at each restart; with
+    a watermark put in at each place.
 
-    With `ordered=False` records may come in any order between two watermarks. The order between the main
-    output and a side output is never compared, nor that between keys where there are several instances.
-    The cost grows with the square of the script's length: a dozen elements tell as much as a thousand.
+    With `ordered=False` records may come in any order between two watermarks. The order between the
+    main output and a side output is never compared, nor that between keys where there are several
+    instances. The cost grows with the square of the script's length: a dozen elements tell as much
+    as a thousand.
     """
     script = check_script(given)
     keyed = is_keyed(script, key)
@@ -179,7 +181,7 @@ def _batches(case: _Case) -> Iterator[Variant]:
 
 
 def _together(usual: Outputs, sizes: Sequence[int]) -> Outputs:
-    """What comes out when several runs come as one: all records, then the last watermark they made."""
+    """What comes out when runs come as one: all records, then the last watermark they made."""
     joined: Outputs = []
     start = 0
     for size in sizes:
@@ -252,9 +254,7 @@ def _tag_of(element: ScriptElement) -> str | None:
     return element.tag if isinstance(element, Side) else None
 
 
-def _compare(
-    law: str, where: str, expected: list[ScriptElement], got: list[ScriptElement]
-) -> None:
+def _compare(law: str, where: str, expected: list[ScriptElement], got: list[ScriptElement]) -> None:
     if _streams(expected) != _streams(got):
         raise LawBroken(law, where, difference(expected, got))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from inspect import isawaitable
 from typing import Any, TypeAlias
 
@@ -10,8 +10,8 @@ from flowrt.contract.errors import SinkError
 from flowrt.contract.sink import Sink
 from flowrt.contract.world import World
 from flowrt.testing.laws import LawBroken, difference, same_multiset
-from flowrt.testing.sink_lives import Crash, Death, SinkJob
 from flowrt.testing.memory_files import MemoryFiles
+from flowrt.testing.sink_lives import TO_THE_END, Crash, Death, SinkJob
 from flowrt.testing.world import manual_world
 
 MakeSink: TypeAlias = Callable[[str], Sink[Any]]
@@ -21,7 +21,9 @@ WHOLE = "what is written becomes visible, once, in order"
 UNSEEN = "nothing is visible before its epoch is decided"
 STAYS = "what is committed is visible, and stays; a second commit changes nothing"
 CRASH = "after a crash nothing is lost and nothing is there twice"
-AT_LEAST_ONCE = "after a crash nothing is lost, and only what followed the last snapshot is repeated"
+AT_LEAST_ONCE = (
+    "after a crash nothing is lost, and only what followed the last snapshot is repeated"
+)
 FROM_NOTHING = "results of an earlier life are not mistaken for those of a new job"
 
 
@@ -36,16 +38,18 @@ async def check_sink(
 ) -> None:
     """Check every law of sinks over one sink; `LawBroken` says which is broken, where and how.
 
-    `make(place)` returns the sink on a place of its own: a folder, a table. A new place is empty; on one that
-    was used it is made again as a new process would. `visible(place)`, plain or coroutine, returns what any
-    reader sees there, as the values that were written. `world` is a `manual_world()` unless given.
+    `make(place)` returns the sink on a place of its own: a folder, a table. A new place is empty;
+    on one that was used it is made again as a new process would. `visible(place)`, plain or
+    coroutine, returns what any reader sees there, as the values that were written. `world` is a
+    `manual_world()` unless given.
 
-    `values` are written in four epochs, one of them empty, by one to three subtasks. The job dies in each step
-    (recover, open, write, prepare, decide, commit, close), at each turn of the event loop within it: the process
-    is killed; with `MemoryFiles` the machine may also lose what was not synced; the job restarts in the process;
-    or it dies again while it recovers. Then it goes on, also at another parallelism, and in the end each value
-    is visible once; in their order where one subtask wrote, unless `ordered` is False. A sink that keeps rows of
-    an epoch for a later one passes `holds_back=True`. Of a `direct` sink only at least once is asked.
+    `values` are written in four epochs, one of them empty, by one to three subtasks. The job dies
+    in each step (recover, open, write, prepare, decide, commit, close), at each turn of the event
+    loop within it: the process is killed; with `MemoryFiles` the machine may also lose what was not
+    synced; the job restarts in the process; or it dies again while it recovers. Then it goes on,
+    also at another parallelism, and in the end each value is visible once; in their order where one
+    subtask wrote, unless `ordered` is False. A sink that keeps rows of an epoch for a later one
+    passes `holds_back=True`. Of a `direct` sink only at least once is asked.
     """
     check = _SinkCheck(make, values, visible, world or manual_world(), ordered, holds_back)
     for parallelism in (1, 2, 3):
@@ -110,10 +114,16 @@ class _SinkCheck:
 
     async def every_crash(self, death: Death, before: int, after: int) -> None:
         """Die at each place, and go on, perhaps at another parallelism."""
-        async for job in self._crashes(death, before):
+        step = turns = 0
+        while True:
+            job = self._job()
+            whole = await self._live(job, before, Crash(step, turns, death))
+            if whole is None:
+                return
             await self._look(job, job.died)
-            await job.live(after)
+            await self._live(job, after)
             await self._look_at_end(job, in_order=before == after == 1)
+            step, turns = (step + 1, 0) if whole else (step, turns + 1)
 
     async def crash_after_crash(self) -> None:
         """Die between any two steps, then in the middle of the recovery."""
@@ -127,23 +137,13 @@ class _SinkCheck:
     async def _crash_twice(self, step: int, turns: int) -> bool | None:
         """Return whether the recovery was over; None where there is no such step."""
         job = self._job()
-        if await job.live(2, Crash(step, _TO_THE_END)) is None:
+        if await self._live(job, 2, Crash(step, TO_THE_END)) is None:
             return None
-        over = await job.live(2, Crash(0, turns))
+        over = await self._live(job, 2, Crash(0, turns))
         await self._look(job, job.died)
-        await job.live(2)
+        await self._live(job, 2)
         await self._look_at_end(job, in_order=False)
         return over
-
-    async def _crashes(self, death: Death, parallelism: int) -> AsyncIterator[SinkJob]:
-        step = turns = 0
-        while True:
-            job = self._job()
-            whole = await self._lawful(job, job.live(parallelism, Crash(step, turns, death)))
-            if whole is None:
-                return
-            yield job
-            step, turns = (step + 1, 0) if whole else (step, turns + 1)
 
     async def from_nothing(self) -> None:
         """Begin a new job where an earlier one left its results."""
@@ -166,7 +166,7 @@ class _SinkCheck:
     # ------------------------------------------------------------------ looking
 
     async def _look(self, job: SinkJob, where: str) -> None:
-        """See that what is visible now is no less than was committed and no more than was decided."""
+        """See that no more is visible than was decided, and no less than was committed."""
         got = await self._seen(job)
         if self.kind == "direct":
             return
@@ -196,17 +196,16 @@ class _SinkCheck:
             return expected == got
         return same_multiset(expected, got)
 
-    async def _lawful(self, job: SinkJob, living: Awaitable[bool | None]) -> bool | None:
+    async def _live(
+        self, job: SinkJob, parallelism: int, crash: Crash | None = None
+    ) -> bool | None:
         try:
-            return await living
+            return await job.live(parallelism, crash)
         except LawBroken:
             raise
         except Exception as error:
             raised = f"  it raised {type(error).__name__}: {error}"
-            raise LawBroken(WHOLE, job.died or "in the first life", raised) from error
-
-
-_TO_THE_END = 1_000_000
+            raise LawBroken(CRASH, job.died or "in the first life", raised) from error
 
 
 def _minus(these: Sequence[Any], those: Sequence[Any]) -> list[Any]:

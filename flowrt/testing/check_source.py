@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import anyio
@@ -37,14 +38,16 @@ async def check_source(
 ) -> None:
     """Check every law of sources over one source; `LawBroken` says which is broken, where and how.
 
-    `make` returns the source, as a new process would make it. `expect` are all its records, split after split,
-    or a dict of split id to records: values, or `record(value, at=…)` where the event time counts. Of a source
-    that is not bounded only as many are read as are expected. `world` is a `manual_world()` unless given; the
-    source must give its records in it without the clock being moved.
+    `make` returns the source, as a new process would make it. `expect` are all its records, split
+    after split, or a dict of split id to records: values, or `record(value, at=…)` where the event
+    time counts. Of a source that is not bounded only as many are read as are expected. `world` is a
+    `manual_world()` unless given; the source must give its records in it without the clock being
+    moved.
 
-    The source is read: whole; with limits from 1 to `longest_limit`; again behind each position; with reads
-    that are cancelled. Of a source that is not replayable only the first reading is compared. The cost grows
-    with the square of the number of records: a dozen tell as much as a thousand.
+    The source is read: whole; with limits from 1 to `longest_limit`; again behind each position;
+    with reads that are cancelled. Of a source that is not replayable only the first reading is
+    compared. The cost grows with the square of the number of records: a dozen tell as much as a
+    thousand.
     """
     check = _SourceCheck(make, world or manual_world())
     await check.splits()
@@ -56,6 +59,7 @@ async def check_source(
             for limit in range(1, longest_limit + 1):
                 await check.limit(split, records, limit)
             await check.cancelled(split, records)
+        await check.lags(split, records)
     await make().committed(1, {split.id: None for split in check.found})
 
 
@@ -121,24 +125,29 @@ class _SourceCheck:
     async def whole(self, split: Split, records: list[Any]) -> None:
         """Read a split from its beginning."""
         source = self.make()
+        most = None if source.bounded else len(records)
+        got, _ = await self._read(source, split, None, _WHOLE, most)
+        self._compare(READING, f"split {split.id!r}", records, got)
+
+    async def lags(self, split: Split, records: list[Any]) -> None:
+        """Ask for the lag behind each record, and for more behind the last."""
+        source = self.make()
         reader = await source.reader(split, None, self._context())
-        where = f"split {split.id!r}"
-        got: list[Any] = []
+        lags = [await reader.lag(None)]
+        read = 0
         try:
-            lags = [await reader.lag(None)]
-            while source.bounded or len(got) < len(records):
-                asked = _WHOLE if source.bounded else len(records) - len(got)
-                chunk = await _chunk(reader, asked, where)
+            while source.bounded or read < len(records):
+                chunk = await reader.read(1)
                 if chunk is None:
+                    if (more := await reader.read(1)) is not None:
+                        where = f"split {split.id!r}"
+                        raise LawBroken(END_STAYS, where, f"  behind its end it gave {more}")
                     break
-                got += _records(chunk)
+                read += len(chunk.values)
                 lags.append(await reader.lag(chunk.position))
-            self._compare(READING, where, records, got)
-            if source.bounded and await reader.read(_WHOLE) is not None:
-                raise LawBroken(END_STAYS, where, "  it gave a chunk behind None")
-            _check_lags(lags, where, ended=source.bounded)
         finally:
             await reader.close()
+        _check_lags(lags, f"split {split.id!r}", ended=source.bounded)
 
     async def limit(self, split: Split, records: list[Any], limit: int) -> None:
         """Read a split in chunks, then again from each position."""
@@ -190,7 +199,7 @@ class _SourceCheck:
     async def _read(
         self, source: Source[Any], split: Split, position: Position, limit: int, most: int | None
     ) -> tuple[list[Any], list[tuple[int, Position]]]:
-        """Read a split from a position; return records, and positions with the records before each."""
+        """Read on; return the records, and positions with the number of records before each."""
         where = f"split {split.id!r}, read({limit}) behind position {position!r}"
         reader = await source.reader(split, position, self._context())
         got: list[Any] = []
@@ -241,7 +250,7 @@ def _check_lags(lags: list[tuple[int, str] | None], where: str, *, ended: bool) 
         return
     numbers = [number for number, _ in known]
     units = {unit for _, unit in known}
-    falls = all(before >= after for before, after in zip(numbers, numbers[1:], strict=False))
+    falls = all(before >= after for before, after in pairwise(numbers))
     if len(known) != len(lags) or len(units) != 1 or not falls or numbers[-1] < 0:
         raise LawBroken(LAGS, where, f"  it was {lags}")
     if ended and numbers[-1] != 0:

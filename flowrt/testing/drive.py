@@ -41,19 +41,21 @@ async def drive(
     batch: int = 1,
     world: World | None = None,
 ) -> Driven:
-    """Run an operator through a script; return all that it sends: records, side outputs, watermarks.
+    """Run an operator through a script; return all that it sends, in order.
 
     `subject` is an `Operator` (instance or class), a function `fn(value, ctx)`, a step such as
-    `operators.map(fn)`, a factory without arguments of one of these, or a list of them, to be run as one
-    task would run them. The kernel's own chain runs it, with the memory state backend.
+    `operators.map(fn)`, a factory without arguments of one of these, or a list of them, to be run
+    as one task would run them. The kernel's own chain runs it, with the memory state backend.
 
-    `key` makes the stream keyed: `key(value)` is the key of records that bring none of their own. Of several
-    subtasks (`parallelism`) each gets the records of its own key groups; their outputs are merged.
-    `restore` goes on from a snapshot that an earlier `drive` took at a `barrier(epoch)`. Up to `batch`
-    records in a row are given together. `world` is a `manual_world()` of its own unless given.
+    `key` makes the stream keyed: `key(value)` is the key of records that bring none of their own.
+    Of several subtasks (`parallelism`) each gets the records of its own key groups; their outputs
+    are merged. `restore` goes on from a snapshot that an earlier `drive` took at a
+    `barrier(epoch)`. Up to `batch` records in a row are given together. `world` is a
+    `manual_world()` of its own unless given.
 
-    Nothing is promised about the order between the main output and a side output. Raises what the operator
-    raises, as `OperatorError`; `ConfigError` for a script that cannot be.
+    Records, side outputs and watermarks come back; nothing is promised about the order between the
+    main output and a side output. Raises what the
+    operator raises, as `OperatorError`; `ConfigError` for a script that cannot be.
     """
     elements = check_script(script)
     keyed = is_keyed(elements, key)

@@ -1,4 +1,4 @@
-"""What every law check needs: the error that says which law is broken and where, and turns of the loop."""
+"""What every law check needs: the error that says what is broken, and turns of the loop."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def same_multiset(left: Sequence[Any], right: Sequence[Any]) -> bool:
 
 
 def through_a_snapshot(data: T, what: str) -> T:
-    """Return plain data as it comes back from a snapshot; `CheckpointError` where it cannot be kept."""
+    """Return plain data as a snapshot gives it back; `CheckpointError` where it cannot."""
     written = msgspec.json.encode(to_json(data, what))
     back: T = from_json(msgspec.json.decode(written))
     return back

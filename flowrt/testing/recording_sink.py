@@ -12,7 +12,7 @@ from flowrt.contract.sink import Committable, Sink, SinkContext, SinkKind, Write
 T = TypeVar("T")
 
 SinkStep: TypeAlias = Literal["recover", "writer", "write", "prepare", "commit", "committed"]
-"""Where a `RecordingSink` can fail: "commit" is before anything becomes visible, "committed" after."""
+"""Where a `RecordingSink` can fail: "commit" before anything becomes visible, "committed" after."""
 
 
 class ScriptedSinkFailure(SinkError):
@@ -22,9 +22,10 @@ class ScriptedSinkFailure(SinkError):
 class RecordingSink(Sink[T], Generic[T]):
     """Shows in `rows` what was committed, and in `calls` what was asked of it, in order.
 
-    `fail_on` holds (step, n): the n-th time (from 1, over all subtasks and restarts) that the step comes, it
-    raises. Of kind "repeatable" (default) or "deciding" rows appear at the commit, of kind "direct" as they
-    are written. What it holds survives restarts in the process, as a database would.
+    `fail_on` holds (step, n): the n-th time (from 1, over all subtasks and restarts) that the step
+    comes, it raises. Of kind "repeatable" (default) or "deciding" rows appear at the commit, of
+    kind "direct" as they are written. What it holds survives restarts in the process, as a database
+    would.
     """
 
     def __init__(
@@ -32,8 +33,7 @@ class RecordingSink(Sink[T], Generic[T]):
     ) -> None:
         self.kind = kind
         self.calls: list[str] = []
-        """Such as "recover 3", "write 10", "prepare 4", "commit 4", "close": with the epoch or the number of
-        records."""
+        """Such as "recover 3", "write 10", "prepare 4": with the epoch or the number of records."""
         self._fail_on = set(fail_on)
         for step, number in self._fail_on:
             if step not in get_args(SinkStep) or number < 1:

@@ -1,4 +1,4 @@
-"""The words of a test's script: what goes into an operator or a source, and what comes out of it."""
+"""The words of a test's script: what goes into an operator or a source, and what comes out."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class ProcessingTime:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Restart:
-    """State is snapshotted and everything else is lost; a new instance goes on from the snapshot."""
+    """Everything but a snapshot is lost here; a new instance goes on from it."""
 
     def __repr__(self) -> str:
         return "RESTART"
@@ -125,7 +125,7 @@ def side(tag: OutputTag[Any] | str, value: Any, at: Timestamp | None = None) -> 
 
 
 def watermark(timestamp: Timestamp) -> Watermark:
-    """Return a watermark (ms or an aware datetime): no record at or before it is on time any more."""
+    """Return a watermark (ms or an aware datetime): no record at or before it is on time."""
     return Watermark(timestamp_ms(timestamp))
 
 
@@ -135,7 +135,7 @@ def barrier(epoch: int) -> Barrier:
 
 
 def processing_time(timestamp: Timestamp) -> ProcessingTime:
-    """Return a move of the clock (to ms since 1970 or an aware datetime), which rings what is due."""
+    """Return a move of the clock, to ms since 1970 or an aware datetime; what is due rings."""
     return ProcessingTime(timestamp_ms(timestamp))
 
 
@@ -145,7 +145,7 @@ def fail(error: Exception) -> Fail:
 
 
 def check_script(script: Iterable[Any]) -> list[ScriptElement]:
-    """Return an operator's script as a list; `ConfigError` naming the first element that cannot be in it."""
+    """Return an operator's script as a list; `ConfigError` naming what cannot be in it."""
     elements = list(script)
     allowed = Record | Watermark | Idle | Barrier | EndOfStream | ProcessingTime | Restart
     for index, element in enumerate(elements):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import anyio
 
@@ -11,9 +11,12 @@ from flowrt.contract.elements import EndOfStream
 from flowrt.contract.errors import ConfigError
 from flowrt.contract.source import Chunk, Position, Reader, Source, SourceContext, Split
 from flowrt.contract.time import WatermarkStrategy
-from flowrt.testing.script import Fail, Pause, Record
+from flowrt.contract.world import Clock
+from flowrt.testing.script import Fail, Pause, ProcessingTime, Record
 
 T = TypeVar("T")
+
+_NO_RECORDS: Final = (Fail, Pause, ProcessingTime)
 
 SourceScript: TypeAlias = Iterable[Any]
 """Values, `record(value, at=…)`, FAIL, `fail(error)`, PAUSE, and END at the end or nothing."""
@@ -26,9 +29,10 @@ class ScriptedFailure(Exception):
 class ScriptedSource(Source[T], Generic[T]):
     """A replayable source that does what its script says, the same at every restart.
 
-    `script` is a sequence of values, or a dict of split id to such. A `record(value, at=…)` has an event time.
-    FAIL raises a `ScriptedFailure` once; after a restart the source goes on behind it. PAUSE waits for
-    `release`. A split ends with its script; END may say so. A position is an index into the split's script.
+    `script` is a sequence of values, or a dict of split id to such. A `record(value, at=…)` has an
+    event time. FAIL raises a `ScriptedFailure` once; after a restart the source goes on behind it.
+    PAUSE waits for `release`. A split ends with its script; END may say so. A position is an index
+    into the split's script.
 
     `chunk` is how many records come together at most. What happened to the source is kept in it:
     `committed_positions` are the epochs it was told of, `closed` counts the readers closed.
@@ -45,7 +49,7 @@ class ScriptedSource(Source[T], Generic[T]):
         self._scripts = {str(split): _checked(split, lines) for split, lines in splits.items()}
         if chunk is not None and chunk < 1:
             raise ConfigError(f"chunk is a number of records and at least 1, not {chunk}")
-        self._chunk = chunk
+        self.chunk = chunk
         self.watermarks = watermarks
         self.committed_positions: list[tuple[int, dict[str, Position]]] = []
         self.closed = 0
@@ -91,7 +95,7 @@ class ScriptedSource(Source[T], Generic[T]):
         self, split: Split, position: Position | None, ctx: SourceContext
     ) -> Reader[T]:
         """Return a reader; a position is an index into the split's script."""
-        return _Reader(self, split.id, self._scripts[split.id], position or 0, self._chunk)
+        return _Reader(self, split.id, self._scripts[split.id], position or 0, ctx.world.clock)
 
     async def committed(self, epoch: int, positions: Mapping[str, Position]) -> None:
         """Keep what the source was told in `committed_positions`."""
@@ -127,22 +131,22 @@ class _Reader(Generic[T]):
         split: str,
         script: Sequence[Any],
         position: int,
-        chunk: int | None,
+        clock: Clock,
     ) -> None:
         self._source = source
         self._split = split
         self._script = script
         self._index = position
-        self._chunk = chunk
+        self._clock = clock
 
     async def read(self, limit: int) -> Chunk[T] | None:
         await self._pass_faults()
-        most = min(limit, self._chunk or limit)
+        most = min(limit, self._source.chunk or limit)
         values: list[T] = []
         timestamps: list[int | None] = []
         while self._index < len(self._script) and len(values) < most:
             element = self._script[self._index]
-            if isinstance(element, Fail | Pause):
+            if isinstance(element, _NO_RECORDS):
                 break
             timed = isinstance(element, Record)
             values.append(element.value if timed else element)
@@ -163,16 +167,28 @@ class _Reader(Generic[T]):
                     )
             elif isinstance(element, Pause):
                 await self._source.wait_released(self._split, self._index)
+            elif isinstance(element, ProcessingTime):
+                await _wait_until(self._clock, element.timestamp)
             else:
                 return
             self._index += 1
 
     async def lag(self, position: Position) -> tuple[int, str] | None:
         rest = self._script[position or 0 :]
-        return sum(not isinstance(one, Fail | Pause) for one in rest), "records"
+        return sum(not isinstance(one, _NO_RECORDS) for one in rest), "records"
 
     async def close(self) -> None:
         self._source.closed += 1
+
+
+async def _wait_until(clock: Clock, when_ms: int) -> None:
+    while clock.now_ms() < when_ms:
+        reached = anyio.Event()
+        alarm = clock.call_at(when_ms, reached.set)
+        try:
+            await reached.wait()
+        finally:
+            alarm.cancel()
 
 
 def _checked(split: str, script: SourceScript) -> list[Any]:

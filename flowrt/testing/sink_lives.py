@@ -1,11 +1,11 @@
-"""What the runtime does with a sink, as far as a sink can tell: lives of a job that may die at any step."""
+"""What the runtime does with a sink, as far as a sink can tell, in lives that end anywhere."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from flowrt.contract.sink import Committable, Sink, SinkContext, Writer
 from flowrt.contract.world import World
@@ -13,19 +13,22 @@ from flowrt.testing.laws import LawBroken, stopped_after, through_a_snapshot
 from flowrt.testing.memory_files import MemoryFiles
 
 Death: TypeAlias = Literal["killed", "powerless", "restarted"]
-"""The process is killed; the machine loses its power (what was not synced is lost); the job alone starts
-again, in the same process, and closes what it had open."""
+"""How a life ends before its time.
+
+The process is killed; the machine loses its power, and what was not synced; or the job alone
+starts again, in the same process, and closes what it had open.
+"""
 
 PLAIN = "what prepare returns is plain data"
 LAST_COMMITTED = "a deciding sink knows the last epoch that it committed"
 
-_TURNS = 24
-"""A step that takes longer is not cut at each of its turns."""
+TO_THE_END: Final = 24
+"""Turns of the event loop; a step that takes more is not cut at each of them, but left to end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """Where a life ends: within a step, after so many turns of the event loop; -1 for at its end."""
+    """Where a life ends: within a step, after so many turns of the event loop."""
 
     step: int
     turns: int
@@ -74,8 +77,8 @@ class SinkJob:
     ) -> bool | None:
         """Live once more, to the end or to a crash.
 
-        Returns None at the end, else whether the step in which the life was to end was over before. `after`
-        is called after each step with its name.
+        Returns None at the end, else whether the step in which the life was to end was over before.
+        `after` is called after each step with its name.
         """
         if self.sink is None:
             self.sink = self.make(self.place)
@@ -93,12 +96,11 @@ class SinkJob:
     async def _die(
         self, life: _Life, crash: Crash, name: str, call: Callable[[], Awaitable[None]]
     ) -> bool:
-        turns = crash.turns if crash.turns < _TURNS else -1
-        if turns < 0:
+        whole = True
+        if crash.turns >= TO_THE_END:
             await call()
-            whole = True
         else:
-            whole = bool(await stopped_after(turns, call))
+            whole = bool(await stopped_after(crash.turns, call))
         when = "after" if whole else f"{crash.turns} turns into"
         self.died = f"{self.died}{', then ' if self.died else ''}{crash.death} {when} {name!r}"
         self.repeated += life.written_since_manifest
@@ -158,9 +160,10 @@ class _Life:
         job = self._job
         if self._sink.kind == "deciding":
             await self._ask_which()
-        newest = job.manifests[-1] if job.manifests else None
-        committables = [] if newest is None else newest.committables
-        await self._sink.recover(newest and newest.epoch, list(committables), self._context())
+        epoch, prepared = None, []
+        if job.manifests:
+            epoch, prepared = job.manifests[-1].epoch, list(job.manifests[-1].committables)
+        await self._sink.recover(epoch, prepared, self._context())
         job.committed = job.decided
 
     async def _ask_which(self) -> None:

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Hashable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 from flowrt.contract.elements import MAX_TIMESTAMP, MIN_TIMESTAMP, Records, Watermark
 from flowrt.contract.errors import ConfigError
@@ -25,8 +25,11 @@ from flowrt.testing.script import END, IDLE, NO_KEY, Record, ScriptElement, Side
 Subject: TypeAlias = (
     Step | Operator[Any, Any] | type[Operator[Any, Any]] | Callable[..., Any] | Sequence[Any]
 )
-"""What can be put on the bench: a step, an `Operator` (instance or class), a function `fn(value, ctx)`,
-plain or coroutine, a factory without arguments that makes one of these, or a sequence of them."""
+"""What can be put on the bench.
+
+A step, an `Operator` (instance or class), a function `fn(value, ctx)`, plain or coroutine, a
+factory without arguments that makes one of these, or a sequence of them.
+"""
 
 
 class FunctionOperator(Operator[Any, Any]):
@@ -49,12 +52,16 @@ def steps_of(subject: Subject) -> list[Step]:
     if callable(subject) and _takes(subject, 2):
         return [Process(lambda: FunctionOperator(subject))]
     if callable(subject) and _takes(subject, 0):
-        made = subject()
+        made: Any = subject()
         # Called again for each instance: what a factory makes must not be shared.
-        return [Process(subject)] if isinstance(made, Operator) else steps_of(made)
+        return (
+            [Process(cast(Callable[[], Operator[Any, Any]], subject))]
+            if isinstance(made, Operator)
+            else steps_of(made)
+        )
     raise ConfigError(
-        f"{subject!r} is nothing that can be driven: pass an Operator, a function of (value, ctx), a "
-        "step such as operators.map(fn), or a factory of one"
+        f"{subject!r} is nothing that can be driven: pass an Operator, a function of (value, ctx), "
+        "a step such as operators.map(fn), or a factory of one"
     )
 
 
@@ -102,9 +109,7 @@ class _NoFiles:
 class Bench:
     """Runs the subtasks of a line of steps and collects in `out` what they send."""
 
-    def __init__(
-        self, subject: Subject, *, keyed: bool, parallelism: int, world: World
-    ) -> None:
+    def __init__(self, subject: Subject, *, keyed: bool, parallelism: int, world: World) -> None:
         self.out: list[ScriptElement] = []
         self.parallelism = parallelism
         self._subject = subject
@@ -195,7 +200,9 @@ class Bench:
 
     async def _ring(self) -> None:
         for line in self._lines:
-            while (due := line.chain.next_alarm()) is not None and due <= self._world.clock.now_ms():
+            while (
+                due := line.chain.next_alarm()
+            ) is not None and due <= self._world.clock.now_ms():
                 await line.chain.ring()
 
     def _owner(self, key: Hashable) -> int:
@@ -253,8 +260,8 @@ class _Line:
     ) -> StepSetup:
         if isinstance(step, Fold) and not keyed:
             raise ConfigError(
-                "the step keeps state for each key: pass key=..., a function from a value to its key, "
-                "or give the records keys"
+                "the step keeps state for each key: pass key=..., a function from a value to its "
+                "key, or give the records keys"
             )
         watermarks = [part.watermark for part in parts if part.watermark is not None]
         setup = StepSetup(

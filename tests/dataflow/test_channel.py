@@ -6,11 +6,12 @@ from collections.abc import Awaitable
 from typing import Any
 
 import pytest
-from anyio import CancelScope, create_task_group, wait_all_tasks_blocked
+from anyio import CancelScope, create_task_group
 
 from flowrt.contract.elements import Barrier, Element, EndOfStream, Idle, Records, Watermark
 from flowrt.dataflow.channel import RUN_LIMIT, Channel
 from flowrt.dataflow.parking import parking_spot
+from tests.dataflow.kit import settle
 
 pytestmark = pytest.mark.anyio
 
@@ -35,10 +36,10 @@ async def waits(sending: Awaitable[None], receiver: Channel) -> list[list[Elemen
 
     async with create_task_group() as group:
         group.start_soon(send)
-        await wait_all_tasks_blocked()
+        await settle()
         while not done:
             taken.append(receiver.take())
-            await wait_all_tasks_blocked()
+            await settle()
     return taken
 
 
@@ -172,7 +173,7 @@ async def test_a_sender_that_is_cancelled_while_it_waits_sent_nothing() -> None:
 
     async with create_task_group() as group:
         group.start_soon(send)
-        await wait_all_tasks_blocked()
+        await settle()
         scope.cancel()
 
     assert line.take() == [run(1)]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import anyio
 import pytest
-from anyio import create_task_group, wait_all_tasks_blocked
+from anyio import create_task_group
 from anyio.lowlevel import checkpoint
 
 from flowrt.dataflow.parking import ParkingSpot, parking_spot
+from tests.dataflow.kit import settle
 
 pytestmark = pytest.mark.anyio
 
@@ -23,7 +24,7 @@ async def parked(spot: ParkingSpot) -> bool:
 
     async with create_task_group() as group:
         group.start_soon(wait)
-        await wait_all_tasks_blocked()
+        await settle()
         group.cancel_scope.cancel()
     return not returned
 
@@ -38,7 +39,7 @@ async def test_a_waiter_goes_on_when_it_is_woken() -> None:
 
     async with create_task_group() as group:
         group.start_soon(wait)
-        await wait_all_tasks_blocked()
+        await settle()
         story.append("woken")
         spot.wake()
 
@@ -69,7 +70,7 @@ async def test_a_second_wake_of_the_same_waiter_does_no_harm() -> None:
 
     async with create_task_group() as group:
         group.start_soon(wait)
-        await wait_all_tasks_blocked()
+        await settle()
         spot.wake()
         spot.wake()
 
@@ -99,13 +100,13 @@ async def test_a_wake_in_the_turn_of_a_cancellation_is_not_lost(wake_first: bool
 
     async with create_task_group() as group:
         group.start_soon(wait)
-        await wait_all_tasks_blocked()
+        await settle()
         if wake_first:
             spot.wake()
         scope.cancel()
         if not wake_first:
             spot.wake()
-        await wait_all_tasks_blocked()
+        await settle()
 
         # Either the waiter had the wake, or the next one has it.
         assert woken or not await parked(spot)

@@ -45,7 +45,7 @@ class Naive:
         return found
 
 
-@given(history=st.lists(STEPS, max_size=40))
+@given(history=st.lists(STEPS, min_size=15, max_size=40))
 def test_timers_are_a_sorted_list_at_any_cut(history: list[Any]) -> None:
     naive, files, scope = Naive(), list[list[Block]](), Scope()
     backend = MemoryBackend("orders")

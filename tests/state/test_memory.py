@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any, cast
 
 import msgspec
@@ -18,7 +19,7 @@ from flowrt.contract.state import (
 )
 from flowrt.state.key_groups import key_group
 from flowrt.state.memory import MemoryBackend
-from tests.state.classes import Basket, Place, Stats
+from tests.state.classes import Basket, Carrier, Place, Point, Stats
 from tests.state.kit import Scope, bound, encoded, restored, snapshot
 
 
@@ -70,6 +71,35 @@ def test_what_came_and_went_is_never_written() -> None:
 
     assert snapshot(backend) == []
     assert backend.size() == 0
+
+
+def test_an_entry_rewritten_and_then_removed_stays_removed() -> None:
+    backend = MemoryBackend("orders")
+    index = bound(MapState(name="index"), "k", backend)
+    index.put("a", 1)
+    index.put("b", 1)
+    first = snapshot(backend)
+
+    index.put("a", 2)
+    index.remove("a")
+
+    again = bound(MapState(name="index"), "k", restored(first, snapshot(backend)))
+    assert list(again.items()) == [("b", 1)]
+
+
+def test_keys_and_names_come_back_in_their_own_form() -> None:
+    backend, scope = MemoryBackend("orders"), Scope()
+    index = backend.handle(MapState(name="index"), scope)
+    forms = [True, 2.0, Carrier.UNITED, ("a", Decimal(3)), Point(1, 2), None]
+    for scope.key in forms:
+        index.put(scope.key, [1])
+    again = restored(snapshot(backend))
+    again.handle(MapState(name="index"), Scope())
+
+    entries = list(again.map_entries("index"))
+
+    assert {repr(key) for key, _, _ in entries} == {repr(form) for form in forms}
+    assert {repr(name) for _, name, _ in entries} == {repr(form) for form in forms}
 
 
 def test_a_freeze_sees_no_later_write() -> None:
