@@ -27,6 +27,7 @@ from flowrt.dataflow.event_time import event_times, observe, watermark_of
 from flowrt.dataflow.parking import ParkingSpot, parking_spot
 from flowrt.dataflow.source_splits import SplitRun, Splits
 from flowrt.dataflow.throttle import Throttle
+from flowrt.dataflow.turn import Turn
 
 T = TypeVar("T")
 
@@ -56,7 +57,7 @@ class SourceReading:
         strategy: WatermarkStrategy[object] | None = None,
         max_rate: float | None = None,
     ) -> None:
-        self.turn = anyio.Lock(fast_acquire=True)
+        self.turn = Turn()
         self.stopping = False
         self.records = 0
         self._source = source
