@@ -1,1 +1,1 @@
-"""Measurements: one question a file, each answered as a ratio against something measured in the same run."""
+"""Measurements: one question a file, answered as a ratio within the same run."""

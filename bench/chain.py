@@ -1,4 +1,4 @@
-"""What does a stateless chain (map, filter, map) cost against a bare loop that calls the same functions?"""
+"""What does a chain (map, filter, map) cost against a bare loop that calls the functions?"""
 
 from __future__ import annotations
 

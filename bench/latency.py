@@ -1,7 +1,8 @@
-"""How long are records under way at 10,000 a second through three tasks, with epochs each second (p50, µs)?
+"""How long are records under way at 10,000/s through 3 tasks, epochs each second (p50, µs)?
 
-Open loop: another process sends each record over a socket at its time, whatever the flow does, and the latency
-counts from that time. Beside it the same socket read into two `asyncio.Queue`s between three tasks.
+Open loop: another process sends each record over a socket at its time, whatever the flow does, and
+the latency counts from that time. Beside it the same socket read into two `asyncio.Queue`s between
+three tasks.
 """
 
 from __future__ import annotations
@@ -18,8 +19,7 @@ from typing import Any
 import uvloop
 
 from bench.measure import Answer, NullSink, _NullWriter, percentile
-from flowrt import Chunk, Flow, Reader, SinkContext, Source, SourceContext, Split
-from flowrt import Writer, start
+from flowrt import Chunk, Flow, Reader, SinkContext, Source, SourceContext, Split, Writer, start
 from flowrt.contract.source import Position
 
 A_SECOND = 10_000

@@ -1,7 +1,7 @@
 """How the benches measure: interleaved runs on one core, the median ratio, nothing asserted.
 
-Machines are noisy, so no absolute figure means much: what is compared runs in turns within one process, and the
-ratio of each pair is taken before the median.
+Machines are noisy, so no absolute figure means much: what is compared runs in turns within one
+process, and the ratio of each pair is taken before the median.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def seconds(call: Callable[[], Any]) -> float:
 def against(
     reference: Callable[[], Any], measured: Callable[[], Any], rounds: int = ROUNDS
 ) -> tuple[float, float, float]:
-    """Return the median of `reference / measured` (1: as fast, 2: twice as fast), and both medians (s)."""
+    """Return the median of `reference / measured` (2: twice as fast), and both medians (s)."""
     pairs = [(seconds(reference), seconds(measured)) for _ in range(rounds)]
     ratio = statistics.median(first / second for first, second in pairs)
     return ratio, *(statistics.median(column) for column in zip(*pairs, strict=True))

@@ -1,4 +1,4 @@
-"""How much does memory grow with a fast source and a sink 100 times slower (late peak / early peak)?"""
+"""How much does memory grow with a sink 100 times slower than the source (late / early peak)?"""
 
 from __future__ import annotations
 

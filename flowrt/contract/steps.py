@@ -8,7 +8,7 @@ A `fn` may be a plain function everywhere, and a coroutine function where the sh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -34,7 +34,7 @@ class Filter:
 class FlatMap:
     """One value in, any number out: `fn(value)`, plain or coroutine, returns an iterable."""
 
-    fn: Callable[[Any], Iterable[Any]]
+    fn: Callable[[Any], Any]
 
 
 @dataclass(frozen=True, slots=True)
