@@ -128,8 +128,11 @@ docs: $(STAMP) ## build the docs into site/; a broken link is an error
 	@$(BIN)/mkdocs build --quiet --strict
 
 .PHONY: crash
-crash: $(STAMP) ## kill jobs at every named point and restore them, many times
-	@HYPOTHESIS_PROFILE=crash $(BIN)/python -m pytest -m crash --timeout 600 $(ARGS)
+crash: KILLS ?= 1000
+crash: SEED ?= $(shell date +%s)
+crash: $(STAMP) ## kill jobs at random and at every named point and restore them (KILLS=1000 SEED=...)
+	@HYPOTHESIS_PROFILE=crash FLOWRT_CRASH_KILLS=$(KILLS) FLOWRT_CRASH_SEED=$(SEED) \
+		$(BIN)/python -m pytest -m crash --timeout 600 $(ARGS)
 
 .PHONY: simulate
 simulate: $(STAMP) ## whole jobs on a simulated world, from many seeds

@@ -72,6 +72,7 @@ class Lease:
         self._world = world
         self._record = record
         self._lock = lock
+        self._next: LeaseRecord | None = None
 
     @property
     def generation(self) -> int:
@@ -96,7 +97,8 @@ class Lease:
                     "instance, give this job a folder of its own, or take the folder over "
                     "(take_over=True) if that instance is lost"
                 )
-            record, lock = await _succeed(world, folder, present, held)
+            record = _successor(world, present)
+            lock = await _succeed(world, folder, present, record, held)
         except OSError as error:
             raise disk_error(error, "take the lease", folder) from error
         return cls(world, folder, record, lock)
@@ -106,13 +108,26 @@ class Lease:
 
         `LeaseError` where the folder was taken over.
         """
-        await self.check()
         try:
-            self._record, self._lock = await _succeed(
-                self._world, self.folder, self._record, self._lock
+            await self._take_what_is_ours()
+            await self.check()
+            self._next = _successor(self._world, self._record)
+            self._lock = await _succeed(
+                self._world, self.folder, self._record, self._next, self._lock
             )
+            self._record = self._next
         except OSError as error:
             raise disk_error(error, "renew the lease", self.folder) from error
+
+    async def _take_what_is_ours(self) -> None:
+        """Go on from a renewal that failed behind its rename: `lease.json` names us already."""
+        present = await read_lease(self._world.files, self.folder)
+        if present != self._next or present == self._record:
+            return
+        lock = await self._world.files.lock(_lock_path(self.folder, present.generation))
+        if lock is None:
+            raise _just_taken(self.folder)
+        self._record, self._lock = present, lock
 
     async def check(self) -> None:
         """Make sure that the folder is still owned; `LeaseError` where it was taken over."""
@@ -132,26 +147,35 @@ class Lease:
         self._lock.release()
 
 
-async def _succeed(
-    world: World, folder: str, present: LeaseRecord, held: FileLock | None
-) -> tuple[LeaseRecord, FileLock]:
-    """Become the generation after `present`; gives back `held`, the lock of that one."""
-    record = LeaseRecord(
+def _successor(world: World, present: LeaseRecord) -> LeaseRecord:
+    return LeaseRecord(
         generation=present.generation + 1,
         host=world.host,
         pid=world.pid,
         started_ms=world.clock.now_ms(),
     )
-    lock = await world.files.lock(_lock_path(folder, record.generation))
+
+
+def _just_taken(folder: str) -> LeaseError:
+    return LeaseError(
+        f"another instance has just taken the checkpoint folder {folder}. Start only one, or give "
+        "each a folder of its own"
+    )
+
+
+async def _succeed(
+    world: World, folder: str, present: LeaseRecord, record: LeaseRecord, held: FileLock | None
+) -> FileLock:
+    """Become `record`, the generation after `present`; gives back `held`, the lock of that one."""
+    lock: FileLock | None = None
     try:
+        lock = await world.files.lock(_lock_path(folder, record.generation))
         # Whoever was quicker holds the lock, or has written lease.json and gone on.
         if lock is None or (await read_lease(world.files, folder)).generation != present.generation:
-            raise LeaseError(
-                f"another instance has just taken the checkpoint folder {folder}. Start only one, "
-                "or give each a folder of its own"
-            )
+            raise _just_taken(folder)
         await _write(world.files, folder, record)
         failpoint("lease.taken")
+        await _delete_old_locks(world.files, folder, record.generation)
     except BaseException:
         if lock is not None:
             lock.release()
@@ -159,8 +183,7 @@ async def _succeed(
     finally:
         if held is not None:
             held.release()
-    await _delete_old_locks(world.files, folder, record.generation)
-    return record, lock
+    return lock
 
 
 async def _write(files: Files, folder: str, record: LeaseRecord) -> None:
@@ -169,7 +192,11 @@ async def _write(files: Files, folder: str, record: LeaseRecord) -> None:
 
 
 async def _delete_old_locks(files: Files, folder: str, generation: int) -> None:
-    for name in await files.names(folder):
+    try:
+        names = await files.names(folder)
+    except OSError:
+        return  # they are deleted the next time
+    for name in names:
         match = _LOCK.fullmatch(name)
         if match is not None and int(match[1]) < generation:
             await delete_quietly(files, f"{folder}/{name}")

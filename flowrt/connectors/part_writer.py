@@ -135,6 +135,8 @@ class PartWriter:
                 await self._finish()
             else:
                 await self._sync(self._open)
+        for file in self._finished:  # one that was taken over was cut, and that must last, too
+            await self._sync(file)
         if self._folder_changed:
             await self._do(self._world.files.sync_folder(self._folder), self._folder)
             self._folder_changed = False

@@ -142,6 +142,8 @@ class Job:
         self._ownership = await take_ownership(self._plan, self._options)
         while True:
             try:
+                if self._restarts:
+                    await self._ownership.next_generation()
                 await self._try()
                 return
             except (ConfigError, GraphError, LeaseError):
@@ -149,7 +151,6 @@ class Job:
             except Exception as error:
                 if not await self._may_restart(error):
                     raise
-            await self._ownership.next_generation()
 
     async def _try(self) -> None:
         assert self._ownership is not None
@@ -165,13 +166,14 @@ class Job:
         finally:
             if attempt.committed is not None:
                 self._committed = attempt.committed
+            if attempt.made_progress:
+                self._failures = 0
         self._state = "finished" if attempt.input_ended else "drained"
 
     async def _may_restart(self, error: Exception) -> bool:
         """Wait for the next try; say whether there is one."""
-        assert self._attempt is not None
         world = self._options.world
-        self._failures = 1 if self._attempt.made_progress else self._failures + 1
+        self._failures += 1
         delay_ms = self._options.restart.delay_ms(self._failures, world.randomness.fraction())
         if delay_ms is None or self._draining:
             return False

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from flowrt.contract.elements import MIN_TIMESTAMP
+from flowrt.contract.elements import MAX_TIMESTAMP, MIN_TIMESTAMP
 from flowrt.contract.sink import SinkContext, Writer
 from flowrt.contract.snapshot import (
     Block,
@@ -164,7 +164,8 @@ def _outputs(readers: Sequence[tuple[Edge, Partitioner]]) -> Outputs:
 
 async def _setup(plan: Plan, node: StepNode, subtask: int, around: Surroundings) -> StepSetup:
     parts = around.memory.parts(node.id)
-    watermarks = [part.watermark for part in parts if part.watermark is not None]
+    # Where the input had ended and there is more of it now, event time begins anew with that.
+    watermarks = [part.watermark for part in parts if part.watermark not in (None, MAX_TIMESTAMP)]
     setup = StepSetup(
         node.id,
         node.step,
