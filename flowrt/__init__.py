@@ -5,12 +5,14 @@ import typing as _typing
 
 if _typing.TYPE_CHECKING:
     from flowrt.connectors.console import ConsoleSink as ConsoleSink
+    from flowrt.connectors.csv_format import CsvFormat as CsvFormat
     from flowrt.connectors.files import FileSource as FileSource
     from flowrt.connectors.files_sink import FileSink as FileSink
     from flowrt.connectors.foreach import ForeachSink as ForeachSink
     from flowrt.connectors.iterables import IterableSource as IterableSource
     from flowrt.connectors.iterables import PositionedSource as PositionedSource
     from flowrt.connectors.memory import MemorySink as MemorySink
+    from flowrt.connectors.rate import RateRow as RateRow
     from flowrt.connectors.rate import RateSource as RateSource
     from flowrt.contract.errors import CheckpointError as CheckpointError
     from flowrt.contract.errors import ConfigError as ConfigError
@@ -44,6 +46,8 @@ if _typing.TYPE_CHECKING:
     from flowrt.runtime.restart import FixedDelay as FixedDelay
     from flowrt.runtime.restart import NoRestart as NoRestart
     from flowrt.runtime.run import run as run
+    from flowrt.runtime.status import JobMetrics as JobMetrics
+    from flowrt.runtime.status import JobStatus as JobStatus
     from flowrt.schedulers.continuous import Continuous as Continuous
     from flowrt.stream.flow import Flow as Flow
     from flowrt.stream.keyed import KeyedStream as KeyedStream
@@ -59,6 +63,7 @@ _HOMES = {
     "ConsoleSink": "flowrt.connectors.console",
     "Context": "flowrt.contract.operator",
     "Continuous": "flowrt.schedulers.continuous",
+    "CsvFormat": "flowrt.connectors.csv_format",
     "ExponentialBackoff": "flowrt.runtime.restart",
     "FileSink": "flowrt.connectors.files_sink",
     "FileSource": "flowrt.connectors.files",
@@ -70,6 +75,8 @@ _HOMES = {
     "InputError": "flowrt.contract.errors",
     "IterableSource": "flowrt.connectors.iterables",
     "Job": "flowrt.runtime.job",
+    "JobMetrics": "flowrt.runtime.status",
+    "JobStatus": "flowrt.runtime.status",
     "KeyedStream": "flowrt.stream.keyed",
     "LeaseError": "flowrt.contract.errors",
     "ListState": "flowrt.contract.state",
@@ -80,6 +87,7 @@ _HOMES = {
     "OperatorError": "flowrt.contract.errors",
     "OutputTag": "flowrt.contract.operator",
     "PositionedSource": "flowrt.connectors.iterables",
+    "RateRow": "flowrt.connectors.rate",
     "RateSource": "flowrt.connectors.rate",
     "Reader": "flowrt.contract.source",
     "ReducingState": "flowrt.contract.state",

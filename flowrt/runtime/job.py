@@ -11,7 +11,7 @@ from typing import Protocol, Unpack
 import anyio
 
 from flowrt.contract.errors import ConfigError, GraphError, LeaseError
-from flowrt.graph.nodes import Plan
+from flowrt.graph.nodes import Plan, SourceNode
 from flowrt.runtime.attempt import Attempt
 from flowrt.runtime.errors import leaves
 from flowrt.runtime.options import JobOptions, StartOptions
@@ -115,6 +115,21 @@ class Job:
 
     # ------------------------------------------------------------------ life
 
+    def _warn_of_what_is_read_once(self) -> None:
+        """Say aloud where a source cannot keep what the job's delivery promises."""
+        delivery = self._options.resolved_delivery
+        if delivery == "at_most_once":
+            return
+        for node in self._plan.graph.nodes:
+            if isinstance(node, SourceNode) and not node.source.replayable:
+                log.warning(
+                    "flow %s: source %r cannot be read again, so its records are at-most-once in "
+                    "spite of delivery=%r: what came after the last epoch is lost in a crash",
+                    self.name,
+                    node.id,
+                    delivery,
+                )
+
     async def _run(self, *, task_group: anyio.abc.TaskGroup) -> None:
         """Run to the end, restarting; keeps an error of the flow for `wait`."""
         try:
@@ -206,6 +221,7 @@ async def start(flow: Planned, **options: Unpack[StartOptions]) -> AsyncIterator
     `CheckpointError` before the body runs.
     """
     job = Job(flow.plan(), JobOptions(**options))
+    job._warn_of_what_is_read_once()
     body_error: BaseException | None = None
     async with anyio.create_task_group() as group:
 
