@@ -60,6 +60,7 @@ class GzipBlocks:
         self._path = path
         self._compressed = PlainBlocks(files, path)
         self._compressed_read = 0
+        self._inflated = 0
         self._pending = b""
         self._inflater = zlib.decompressobj(_GZIP)
         self._in_member = False
@@ -89,8 +90,10 @@ class GzipBlocks:
         return b""
 
     async def left(self, position: int) -> int:
-        """See `Blocks.left`: the compressed bytes that were not read yet, whatever the position."""
-        return max((await self._files.size(self._path) or 0) - self._compressed_read, 0)
+        """See `Blocks.left`: compressed bytes, as if each held as much as those until here."""
+        consumed = self._compressed_read - len(self._pending)
+        behind = consumed * position // self._inflated if self._inflated else 0
+        return max((await self._files.size(self._path) or 0) - behind, 0)
 
     def _inflate(self) -> bytes:
         if not self._in_member:
@@ -106,6 +109,7 @@ class GzipBlocks:
                 f"{self._path} is damaged: its gzip data cannot be read ({error}) in the 256 KiB "
                 f"before byte {self._compressed_read} of the file; fetch or pack the file again"
             ) from error
+        self._inflated += len(block)
         self._in_member = not self._inflater.eof
         self._pending = (
             self._inflater.unconsumed_tail if self._in_member else self._inflater.unused_data

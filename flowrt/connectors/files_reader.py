@@ -142,7 +142,7 @@ class FileReader(Generic[T]):
             await self._bytes.fetch()
 
     async def lag(self, position: int | None) -> tuple[int, str] | None:
-        """Return the bytes left; of a compressed file those that were not read from the disk."""
+        """Return the bytes left on disk; of a compressed file an estimate."""
         try:
             return await self._bytes.left(position or 0), "bytes"
         except OSError:

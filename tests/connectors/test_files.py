@@ -420,14 +420,16 @@ async def test_lag_is_the_bytes_that_are_left(tmp_path: Path) -> None:
     assert await reader.lag(chunk.position) == (2, "bytes")
 
 
-async def test_lag_of_a_compressed_file_is_what_was_not_read_from_disk(tmp_path: Path) -> None:
+async def test_lag_of_a_compressed_file_is_in_proportion(tmp_path: Path) -> None:
     path = tmp_path / "numbers.jsonl.gz"
     path.write_bytes(gzip.compress(b"1\n2\n3\n"))
     reader = await open_reader(FileSource(path), source_context())
 
-    assert await reader.lag(None) == (path.stat().st_size, "bytes")
+    size = path.stat().st_size
+    assert await reader.lag(None) == (size, "bytes")
     await reader.read(1)
-    assert await reader.lag(2) == (0, "bytes")
+    assert await reader.lag(2) == (size - size * 2 // 6, "bytes")
+    assert await reader.lag(6) == (0, "bytes")
 
 
 # --------------------------------------------------------------------------------------- options
