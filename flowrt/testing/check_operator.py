@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeAlias
 
-from flowrt.contract.elements import MIN_TIMESTAMP, EndOfStream, Watermark
+from flowrt.contract.elements import MIN_TIMESTAMP, EndOfStream, Idle, Watermark
 from flowrt.contract.operator import Operator
-from flowrt.contract.steps import AssignTimestamps, Process
+from flowrt.contract.steps import AssignTimestamps, Connect, KeyBy, MapAsync, Process
 from flowrt.testing.drive import KeyFunction, give, is_keyed, runs_of, with_keys
 from flowrt.testing.laws import LawBroken, difference, same_multiset
-from flowrt.testing.script import Record, ScriptElement, Side, check_script, show
-from flowrt.testing.subject import Bench, Subject, steps_of
+from flowrt.testing.script import ProcessingTime, Record, ScriptElement, Side, check_script, show
+from flowrt.testing.subject import Bench, Subject, is_broadcast, steps_of
 from flowrt.testing.world import manual_world
 
 Outputs: TypeAlias = list[list[ScriptElement]]
@@ -26,12 +26,13 @@ RESTARTS = "a new instance goes on from a snapshot as the old one would have"
 INSTANCES = "several instances share the keys and give together what one gives"
 RESCALED = "a snapshot can be restored at another parallelism"
 WATERMARKS = "a watermark stays in its place among the records"
+LATE = "answers may come late, and a snapshot may find any records in flight"
 
 
 async def check_operator(
     make: Subject,
-    given: Iterable[ScriptElement],
-    expect: Iterable[ScriptElement],
+    given: Iterable[object],
+    expect: Iterable[Any],
     *,
     key: KeyFunction | None = None,
     ordered: bool = True,
@@ -42,7 +43,8 @@ async def check_operator(
     as it is; with the records given in runs of each size; with a snapshot after each element; with
     a new instance that goes on from a snapshot, at each place, at all and at every second; on a
     keyed stream with two and three instances, and with their number changing at each restart; with
-    a watermark put in at each place.
+    a watermark put in at each place. A `map_async` is also run with answers that come late, last
+    first, with a new instance at each place and their number changing.
 
     With `ordered=False` records may come in any order between two watermarks. The order between the
     main output and a side output is never compared, nor that between keys where there are several
@@ -51,16 +53,22 @@ async def check_operator(
     """
     script = check_script(given)
     keyed = is_keyed(script, key)
-    case = _Case(make, with_keys(script, key) if keyed else script, keyed)
+    case = _Case(make, with_keys(script, key, make) if keyed else script, keyed)
     compare = _compare if ordered else _compare_unordered
 
     usual = await case.run(Variant())
     compare(AS_WRITTEN, "the whole script, record by record", list(expect), _flat(usual))
+    everywhere = case.broadcast_places()
     for variant in variants(case):
         expected = variant.expected(usual)
         got = await case.checked_run(variant)
-        if variant.several:
+        if variant.late:
+            variant.compare_late(expected, got, ordered=ordered)
+        elif variant.several:
             for want, have, where in zip(expected, got, case.places(), strict=True):
+                if where in everywhere:
+                    # Each instance sends what it makes of such a record.
+                    want = want * (len(have) // max(len(want), 1))
                 _compare_unordered(variant.law, f"{variant.where}, {where}", want, have)
         else:
             compare(variant.law, variant.where, _flat(expected), _flat(got))
@@ -84,11 +92,22 @@ class Variant:
     parallelism: int = 1
     script: Sequence[ScriptElement] | None = None
     expected: Callable[[Outputs], Outputs] = _as_it_was
+    late: int = 0
+    """How many elements more come in before calls are answered."""
 
     @property
     def several(self) -> bool:
         """Whether there is more than one instance at any time."""
         return max([self.parallelism, *self.restarts.values()]) > 1
+
+    def compare_late(self, expected: Outputs, got: Outputs, *, ordered: bool) -> None:
+        """Compare what came out in all: rests and watermarks may be overtaken by later ones."""
+        want, have = _flat(expected), _flat(got)
+        if self.several:
+            # Each instance has watermarks of its own in flight, and after a change gets them anew.
+            want, have = _records_of(want), _records_of(have)
+        compare = _compare if ordered and not self.several else _compare_unordered
+        compare(self.law, self.where, _lasting(want), _lasting(have))
 
 
 class _Case:
@@ -110,7 +129,11 @@ class _Case:
     async def run(self, variant: Variant) -> Outputs:
         script = self.script if variant.script is None else variant.script
         bench = Bench(
-            self.make, keyed=self.keyed, parallelism=variant.parallelism, world=manual_world()
+            self.make,
+            keyed=self.keyed,
+            parallelism=variant.parallelism,
+            world=manual_world(),
+            late=variant.late,
         )
         outputs: Outputs = []
         done = 0
@@ -124,6 +147,9 @@ class _Case:
                 outputs.append(bench.out)
                 bench.out = []
             bench.settle()
+            if variant.late:
+                await bench.answer()
+                outputs.append(bench.out)
         finally:
             await bench.close()
         return outputs
@@ -139,6 +165,13 @@ class _Case:
         if not done:
             return "before the first element"
         return f"after {show(self.script[done - 1])}, element {done} of {len(self.script)}"
+
+    def broadcast_places(self) -> set[str]:
+        """Say where in the script records come that each instance gets."""
+        if not is_broadcast(steps_of(self.make)):
+            return set()
+        places = zip(self.script, self.places(), strict=True)
+        return {place for one, place in places if isinstance(one, Record) and one.right}
 
     def places(self) -> list[str]:
         return [
@@ -166,6 +199,7 @@ def variants(case: _Case) -> Iterator[Variant]:
     if case.keyed:
         yield from _instances(case)
     yield from _watermarks(case)
+    yield from _late(case)
 
 
 def _batches(case: _Case) -> Iterator[Variant]:
@@ -224,12 +258,37 @@ def _watermarks(case: _Case) -> Iterator[Variant]:
         )
 
 
+def _late(case: _Case) -> Iterator[Variant]:
+    """Let calls be in flight at the cuts."""
+    steps = steps_of(case.make)
+    asks = any(isinstance(step, MapAsync) for step in steps)
+    if not asks or any(isinstance(element, ProcessingTime) for element in case.script):
+        return
+    # Of several instances with keys each has its own: records would have to change over.
+    alone = any(isinstance(step, KeyBy) for step in steps)
+    never = len(case.script)
+    for late in sorted({1, 2, never}):
+        behind = "answers come last" if late == never else f"answers come late by {late}"
+        yield Variant(LATE, behind, late=late)
+        for done in case.cuts:
+            where = f"{behind}, restarted {case.place(done)}"
+            yield Variant(LATE, where, restarts={done: 1}, late=late)
+        everywhere = dict.fromkeys(case.cuts, 1)
+        where = f"{behind}, restarted after each element"
+        yield Variant(LATE, where, restarts=everywhere, late=late)
+        if alone:
+            continue
+        changing = {done: number % 3 + 1 for number, done in enumerate(case.cuts, 1)}
+        where = f"{behind}, 1, 2, 3, 1, … instances after each element"
+        yield Variant(LATE, where, restarts=changing, late=late)
+
+
 def _with_one_more(usual: Outputs, at: int, out: list[ScriptElement]) -> Outputs:
     return [*usual[:at], out, *usual[at:]]
 
 
 def _minds_watermarks(step: Any) -> bool:
-    if isinstance(step, Process):
+    if isinstance(step, Process | Connect):
         return type(step.make()).on_watermark is not Operator.on_watermark
     return isinstance(step, AssignTimestamps)
 
@@ -239,6 +298,21 @@ def _minds_watermarks(step: Any) -> bool:
 
 def _flat(outputs: Outputs) -> list[ScriptElement]:
     return [element for out in outputs for element in out]
+
+
+def _records_of(out: list[ScriptElement]) -> list[ScriptElement]:
+    return [element for element in out if isinstance(element, Record | Side)]
+
+
+def _lasting(out: list[ScriptElement]) -> list[ScriptElement]:
+    """Leave out rests, and watermarks with nothing but a watermark behind them."""
+    awake = [element for element in out if not isinstance(element, Idle)]
+    following = [*awake[1:], None]
+    return [
+        element
+        for element, after in zip(awake, following, strict=True)
+        if not (isinstance(element, Watermark) and isinstance(after, Watermark))
+    ]
 
 
 def _streams(out: Sequence[ScriptElement]) -> dict[str | None, list[ScriptElement]]:

@@ -11,7 +11,7 @@ from flowrt.contract.sink import Sink
 from flowrt.contract.world import World
 from flowrt.testing.laws import LawBroken, difference, same_multiset
 from flowrt.testing.memory_files import MemoryFiles
-from flowrt.testing.sink_lives import TO_THE_END, Crash, Death, SinkJob
+from flowrt.testing.sink_lives import TO_THE_END, Crash, Death, Kill, SinkJob
 from flowrt.testing.world import manual_world
 
 MakeSink: TypeAlias = Callable[[str], Sink[Any]]
@@ -35,6 +35,7 @@ async def check_sink(
     world: World | None = None,
     ordered: bool = True,
     holds_back: bool = False,
+    kill: Kill | None = None,
 ) -> None:
     """Check every law of sinks over one sink; `LawBroken` says which is broken, where and how.
 
@@ -48,10 +49,13 @@ async def check_sink(
     loop within it: the process is killed; with `MemoryFiles` the machine may also lose what was not
     synced; the job restarts in the process; or it dies again while it recovers. Then it goes on,
     also at another parallelism, and in the end each value is visible once; in their order where one
-    subtask wrote, unless `ordered` is False. A sink that keeps rows of an epoch for a later one
-    passes `holds_back=True`. Of a `direct` sink only at least once is asked.
+    subtask wrote, unless `ordered` is False. For a sink that keeps rows of an epoch for a later one
+    pass `holds_back=True`. Of a `direct` sink only at least once is asked.
+
+    Where the process is killed, nothing more is called, and nothing that the sink holds is let go
+    of. `kill(sink)`, plain or coroutine, may do what the system would: cut connections, free locks.
     """
-    check = _SinkCheck(make, values, visible, world or manual_world(), ordered, holds_back)
+    check = _SinkCheck(make, values, visible, world or manual_world(), ordered, holds_back, kill)
     for parallelism in (1, 2, 3):
         await check.uninterrupted(parallelism)
     if check.kind != "deciding":  # its epochs and the checkpoints' are compared before it is asked
@@ -74,6 +78,7 @@ class _SinkCheck:
         world: World,
         ordered: bool,
         holds_back: bool,
+        kill: Kill | None,
     ) -> None:
         self.kind = make("kind").kind
         self._make = make
@@ -82,13 +87,15 @@ class _SinkCheck:
         self._world = world
         self._ordered = ordered
         self._holds_back = holds_back
+        self._kill = kill
         self._number = 0
 
     def _job(self, values: Sequence[Any] | None = None, place: str | None = None) -> SinkJob:
         given = self._values if values is None else list(values)
         third = -(-len(given) // 3)
         epochs = [given[:third], [], given[third : 2 * third], given[2 * third :]]
-        return SinkJob(self._make, place or self._new_place(), epochs, self._world)
+        place = place or self._new_place()
+        return SinkJob(self._make, place, epochs, self._world, self._kill)
 
     def _new_place(self) -> str:
         files = self._world.files
@@ -173,9 +180,10 @@ class _SinkCheck:
         too_many = _minus(got, job.rows(job.decided))
         if too_many:
             raise LawBroken(UNSEEN, where, difference(job.rows(job.decided), got))
-        lost = _minus(job.rows(job.committed), got)
-        if lost and not self._holds_back:
-            raise LawBroken(STAYS, where, difference(job.rows(job.committed), got))
+        stays = job.seen if self._holds_back else job.rows(job.committed)
+        if _minus(stays, got):
+            raise LawBroken(STAYS, where, difference(stays, got))
+        job.seen = got
 
     async def _look_at_end(self, job: SinkJob, *, in_order: bool) -> None:
         got = await self._seen(job)

@@ -60,7 +60,9 @@ async def check_source(
                 await check.limit(split, records, limit)
             await check.cancelled(split, records)
         await check.lags(split, records)
-    await make().committed(1, {split.id: None for split in check.found})
+    source = make()
+    await source.committed(1, {split.id: None for split in check.found})
+    source.ended()
 
 
 class _SourceCheck:
@@ -83,6 +85,7 @@ class _SourceCheck:
             raise LawBroken(SPLITS, "at the first asking", f"  an id comes twice: {ids}")
         for split in self.found:
             _plain(split.data, f"the data of split {split.id!r}")
+            _plain(split.version, f"the version of split {split.id!r}")
         for again, subtask, where in (
             (source, 0, "at the second asking"),
             (source, 1, "in another subtask"),
@@ -130,10 +133,11 @@ class _SourceCheck:
         self._compare(READING, f"split {split.id!r}", records, got)
 
     async def lags(self, split: Split, records: list[Any]) -> None:
-        """Ask for the lag behind each record, and for more behind the last."""
+        """Ask for the lag behind each record and at the end, and for more behind that."""
         source = self.make()
         reader = await source.reader(split, None, self._context())
-        lags = [await reader.lag(None)]
+        position: Position = None
+        lags = [await reader.lag(position)]
         read = 0
         try:
             while source.bounded or read < len(records):
@@ -142,9 +146,12 @@ class _SourceCheck:
                     if (more := await reader.read(1)) is not None:
                         where = f"split {split.id!r}"
                         raise LawBroken(END_STAYS, where, f"  behind its end it gave {more}")
+                    # Once more: only now does the reader itself know that this is the end.
+                    lags.append(await reader.lag(position))
                     break
                 read += len(chunk.values)
-                lags.append(await reader.lag(chunk.position))
+                position = chunk.position
+                lags.append(await reader.lag(position))
         finally:
             await reader.close()
         _check_lags(lags, f"split {split.id!r}", ended=source.bounded)

@@ -17,13 +17,13 @@ from flowrt.testing.script import (
     ScriptElement,
     check_script,
 )
-from flowrt.testing.subject import Bench, Snapshot, Subject
+from flowrt.testing.subject import Bench, Snapshot, Subject, is_broadcast, steps_of
 from flowrt.testing.world import manual_world
 
 KeyFunction = Callable[[Any], Hashable]
 
 
-class Driven(list[ScriptElement]):
+class Driven(list[Any]):
     """What came out, in order; `snapshots` holds the snapshot taken at each `barrier(epoch)`."""
 
     def __init__(self, out: Iterable[ScriptElement], snapshots: dict[int, Snapshot]) -> None:
@@ -33,7 +33,7 @@ class Driven(list[ScriptElement]):
 
 async def drive(
     subject: Subject,
-    script: Iterable[ScriptElement],
+    script: Iterable[object],
     *,
     key: KeyFunction | None = None,
     parallelism: int = 1,
@@ -44,8 +44,12 @@ async def drive(
     """Run an operator through a script; return all that it sends, in order.
 
     `subject` is an `Operator` (instance or class), a function `fn(value, ctx)`, a step such as
-    `operators.map(fn)`, a factory without arguments of one of these, or a list of them, to be run
-    as one task would run them. The kernel's own chain runs it, with the memory state backend.
+    `flowrt.operators.map.map(fn)`, a factory without arguments of one of these, or a list of them,
+    to be run as one task would run them. The kernel's own chain runs it, with the memory state
+    backend.
+
+    For a `CoOperator` the script has `left(...)` and `right(...)`. Its second input is broadcast
+    where it declares a `BroadcastState`: each subtask gets those records, and they need no key.
 
     `key` makes the stream keyed: `key(value)` is the key of records that bring none of their own.
     Of several subtasks (`parallelism`) each gets the records of its own key groups; their outputs
@@ -53,13 +57,16 @@ async def drive(
     `barrier(epoch)`. Up to `batch` records in a row are given together. `world` is a
     `manual_world()` of its own unless given.
 
+    The calls of a `map_async`, the first in its line, are made as its records come. While they are
+    under way a manual clock passes by itself, from alarm to alarm.
+
     Records, side outputs and watermarks come back; nothing is promised about the order between the
-    main output and a side output. Raises what the
-    operator raises, as `OperatorError`; `ConfigError` for a script that cannot be.
+    main output and a side output. Raises what the operator raises, as `OperatorError`;
+    `ConfigError` for a script that cannot be.
     """
     elements = check_script(script)
     keyed = is_keyed(elements, key)
-    elements = with_keys(elements, key) if keyed else elements
+    elements = with_keys(elements, key, subject) if keyed else elements
     bench = Bench(subject, keyed=keyed, parallelism=parallelism, world=world or manual_world())
     snapshots: dict[int, Snapshot] = {}
     try:
@@ -102,11 +109,19 @@ def is_keyed(script: Iterable[ScriptElement], key: KeyFunction | None) -> bool:
     return key is not None or own
 
 
-def with_keys(script: Sequence[ScriptElement], key: KeyFunction | None) -> list[ScriptElement]:
-    """Return a script all of whose records have a key; `ConfigError` where one has none."""
+def with_keys(
+    script: Sequence[ScriptElement], key: KeyFunction | None, subject: Subject
+) -> list[ScriptElement]:
+    """Return a script all of whose records have a key, but those of a broadcast input.
+
+    `ConfigError` where one has none.
+    """
+    broadcast = is_broadcast(steps_of(subject))
 
     def keyed(element: ScriptElement) -> ScriptElement:
         if not isinstance(element, Record) or element.key is not NO_KEY:
+            return element
+        if broadcast and element.right:
             return element
         if key is None:
             raise ConfigError(f"{element!r} has no key and others have: pass key=... as well")
@@ -119,9 +134,13 @@ def runs_of(script: Sequence[ScriptElement], batch: int) -> list[list[ScriptElem
     """Cut a script into runs of at most `batch` records; any other element stands alone."""
     runs: list[list[ScriptElement]] = []
     for element in script:
-        joins = runs and len(runs[-1]) < batch and isinstance(runs[-1][0], Record)
-        if joins and isinstance(element, Record):
+        last = runs[-1][0] if runs and len(runs[-1]) < batch else None
+        if _are_of_one_input(last, element):
             runs[-1].append(element)
         else:
             runs.append([element])
     return runs
+
+
+def _are_of_one_input(one: ScriptElement | None, other: ScriptElement) -> bool:
+    return isinstance(one, Record) and isinstance(other, Record) and one.right == other.right

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
 from flowrt.contract.elements import Barrier, EndOfStream, Idle, Watermark
@@ -26,16 +26,20 @@ NO_KEY: Final = _NoKey()
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Record:
-    """A record: its value, its event time (ms) if it has one, its key if it has one."""
+    """A record: its value, its event time (ms) if it has one, its key if it has one.
+
+    `right`: for the second input of an operator that has two.
+    """
 
     value: Any
     timestamp: int | None = None
     key: Any = NO_KEY
+    right: bool = False
 
     def __repr__(self) -> str:
         at = "" if self.timestamp is None else f", at={self.timestamp}"
         key = "" if self.key is NO_KEY else f", key={self.key!r}"
-        return f"record({self.value!r}{at}{key})"
+        return f"{'right' if self.right else 'record'}({self.value!r}{at}{key})"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -92,6 +96,8 @@ ScriptElement: TypeAlias = (
 )
 """What a script for `drive` is made of, and what it returns."""
 
+_MAY_GO_IN: Final = (Record, Watermark, Idle, Barrier, EndOfStream, ProcessingTime, Restart)
+
 IDLE: Final = Idle()
 """Nothing comes for now: leave this input out of the watermark's minimum."""
 
@@ -111,6 +117,15 @@ PAUSE: Final = Pause()
 def record(value: Any, at: Timestamp | None = None, key: Hashable = NO_KEY) -> Record:
     """Return a record; `at` is its event time (ms or an aware datetime)."""
     return Record(value, None if at is None else timestamp_ms(at), key)
+
+
+left = record
+"""Return a record for the first input of an operator that has two."""
+
+
+def right(value: Any, at: Timestamp | None = None, key: Hashable = NO_KEY) -> Record:
+    """Return a record for the second input of an operator that has two; see `record`."""
+    return replace(record(value, at, key), right=True)
 
 
 def records(*values: Any) -> list[Record]:
@@ -144,16 +159,17 @@ def fail(error: Exception) -> Fail:
     return Fail(error)
 
 
-def check_script(script: Iterable[Any]) -> list[ScriptElement]:
+def check_script(script: Iterable[object]) -> list[ScriptElement]:
     """Return an operator's script as a list; `ConfigError` naming what cannot be in it."""
-    elements = list(script)
-    allowed = Record | Watermark | Idle | Barrier | EndOfStream | ProcessingTime | Restart
-    for index, element in enumerate(elements):
-        if not isinstance(element, allowed):
+    elements: list[ScriptElement] = []
+    for index, element in enumerate(script):
+        if not isinstance(element, _MAY_GO_IN):
             raise ConfigError(
-                f"element {index} of the script is {element!r}: use record(...), watermark(...), "
-                "processing_time(...), barrier(...), IDLE, RESTART or END"
+                f"element {index} of the script is {element!r}: use record(...), left(...), "
+                "right(...), watermark(...), processing_time(...), barrier(...), IDLE, RESTART or "
+                "END"
             )
+        elements.append(element)
     if END in elements[:-1]:
         raise ConfigError("END is the end of a script: nothing can follow it")
     return elements

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from inspect import isawaitable
 from typing import Any, Final, Literal, TypeAlias
 
 from flowrt.contract.sink import Committable, Sink, SinkContext, Writer
@@ -18,6 +19,8 @@ Death: TypeAlias = Literal["killed", "powerless", "restarted"]
 The process is killed; the machine loses its power, and what was not synced; or the job alone
 starts again, in the same process, and closes what it had open.
 """
+
+Kill: TypeAlias = Callable[[Any], Awaitable[None] | None]
 
 PLAIN = "what prepare returns is plain data"
 LAST_COMMITTED = "a deciding sink knows the last epoch that it committed"
@@ -51,6 +54,8 @@ class SinkJob:
     place: str
     epochs: Sequence[Sequence[Any]]
     world: World
+    kill: Kill | None = None
+    """Does what the system does for a process that dies."""
     sink: Sink[Any] | None = None
     generation: int = 0
     manifests: list[Manifest] = field(default_factory=list)
@@ -58,6 +63,8 @@ class SinkJob:
     """The last epoch whose commit returned."""
     repeated: list[Any] = field(default_factory=list)
     """What was written and given up, so that it was written again."""
+    seen: list[Any] = field(default_factory=list)
+    """What was visible when last looked at."""
     died: str = ""
 
     @property
@@ -107,7 +114,9 @@ class SinkJob:
         if crash.death == "restarted":
             await life.close()
             return whole
-        self.sink = None
+        sink, self.sink = self.sink, None
+        if self.kill is not None and isawaitable(killing := self.kill(sink)):
+            await killing
         files = self.world.files
         if isinstance(files, MemoryFiles):
             if crash.death == "killed":

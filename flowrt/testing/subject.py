@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias, cast
 
-from flowrt.contract.elements import MAX_TIMESTAMP, MIN_TIMESTAMP, Records, Watermark
+from flowrt.contract.elements import MAX_TIMESTAMP, MIN_TIMESTAMP, Idle, Records, Watermark
 from flowrt.contract.errors import ConfigError
-from flowrt.contract.operator import Context, Operator
+from flowrt.contract.operator import Context, CoOperator, Operator
 from flowrt.contract.snapshot import Block, Frozen, StateFile
-from flowrt.contract.state import group_range, owner_of_group
-from flowrt.contract.steps import Fold, KeyBy, Process, Step
+from flowrt.contract.state import BroadcastState, group_range, owner_of_group
+from flowrt.contract.steps import Connect, Fold, KeyBy, MapAsync, Process, Step
 from flowrt.contract.world import World
 from flowrt.dataflow.chain import Chain, Cut, StepSetup
 from flowrt.dataflow.inputs import WatermarkMinimum
+from flowrt.graph.check import declared_states
+from flowrt.state.broadcast import BroadcastStates
 from flowrt.state.key_groups import key_group
 from flowrt.state.memory import MemoryBackend
+from flowrt.testing.asking import Asking
 from flowrt.testing.laws import LawBroken, through_a_snapshot
 from flowrt.testing.script import END, IDLE, NO_KEY, Record, ScriptElement, Side
 
@@ -44,9 +47,9 @@ def steps_of(subject: Subject) -> list[Step]:
     if isinstance(subject, Step):
         return [subject]
     if isinstance(subject, Operator):
-        return [Process(lambda: deepcopy(subject))]
+        return [_step_of(lambda: deepcopy(subject), subject)]
     if isinstance(subject, type) and issubclass(subject, Operator):
-        return [Process(subject)]
+        return [_step_of(subject, subject())]
     if isinstance(subject, Sequence) and not isinstance(subject, str):
         return [step for part in subject for step in steps_of(part)]
     if callable(subject) and _takes(subject, 2):
@@ -55,14 +58,25 @@ def steps_of(subject: Subject) -> list[Step]:
         made: Any = subject()
         # Called again for each instance: what a factory makes must not be shared.
         return (
-            [Process(cast(Callable[[], Operator[Any, Any]], subject))]
+            [_step_of(cast(Callable[[], Operator[Any, Any]], subject), made)]
             if isinstance(made, Operator)
             else steps_of(made)
         )
     raise ConfigError(
         f"{subject!r} is nothing that can be driven: pass an Operator, a function of (value, ctx), "
-        "a step such as operators.map(fn), or a factory of one"
+        "a step such as flowrt.operators.map.map(fn), or a factory of one"
     )
+
+
+def _step_of(make: Callable[[], Any], operator: Operator[Any, Any]) -> Step:
+    if not isinstance(operator, CoOperator):
+        return Process(make)
+    return Connect(make, any(isinstance(s, BroadcastState) for s in declared_states(operator)))
+
+
+def is_broadcast(steps: Sequence[Step]) -> bool:
+    """Say whether each subtask gets all records of the second input."""
+    return bool(steps) and isinstance(steps[0], Connect) and steps[0].broadcast
 
 
 def _takes(fn: Callable[..., Any], arguments: int) -> bool:
@@ -107,17 +121,28 @@ class _NoFiles:
 
 
 class Bench:
-    """Runs the subtasks of a line of steps and collects in `out` what they send."""
+    """Runs the subtasks of a line of steps and collects in `out` what they send.
 
-    def __init__(self, subject: Subject, *, keyed: bool, parallelism: int, world: World) -> None:
+    The calls of a `map_async` are made at once, or with `late` all that are in flight together,
+    after that many more elements came in, and answered last first.
+    """
+
+    def __init__(
+        self, subject: Subject, *, keyed: bool, parallelism: int, world: World, late: int = 0
+    ) -> None:
         self.out: list[ScriptElement] = []
         self.parallelism = parallelism
+        self._late = late
+        self._unanswered = 0
+        self._told = MIN_TIMESTAMP
         self._subject = subject
         self._keyed = keyed
         self._world = world
         self._lines: list[_Line] = []
         self._turn = 0
         self._ending = False
+        self._opening = False
+        self._idle = False
         self._watermarks = WatermarkMinimum(parallelism)
 
     # ------------------------------------------------------------------ life
@@ -125,10 +150,12 @@ class Bench:
     async def open(self, snapshot: Snapshot | None = None) -> None:
         """Make and open all subtasks, from a snapshot if there is one."""
         self._watermarks = WatermarkMinimum(self.parallelism, self._watermarks.current)
+        self._opening = True
         for subtask in range(self.parallelism):
             line = _Line(self, subtask, self._subject, self._keyed, self._world, snapshot)
             self._lines.append(line)
             await line.chain.open()
+        self._opening = False
         await self._ring()
 
     async def close(self) -> None:
@@ -141,8 +168,11 @@ class Bench:
         snapshot = self.snapshot()
         self.settle()
         await self.close()
-        self.parallelism = parallelism or self.parallelism
+        former, self.parallelism = self.parallelism, parallelism or self.parallelism
         await self.open(snapshot)
+        if self._late and self.parallelism != former:
+            for line in self._lines:
+                line.tell_again(self._told)
 
     # ------------------------------------------------------------------ what comes in
 
@@ -150,32 +180,48 @@ class Bench:
         """Take records as one run."""
         if not batch:
             return
-        if self._keyed:
+        right = batch[0].right
+        if right and is_broadcast(steps_of(self._subject)):
+            for line in self._lines:
+                await line.take(_run_of(batch, keyed=False), right=True)
+        elif self._keyed:
             for subtask, line in enumerate(self._lines):
                 mine = [one for one in batch if self._owner(one.key) == subtask]
                 if mine:
-                    await line.chain.run(_run_of(mine, keyed=True))
+                    await line.take(_run_of(mine, keyed=True), right=right)
         else:
-            await self._lines[self._turn].chain.run(_run_of(batch, keyed=False))
+            line = self._lines[self._turn % self.parallelism]
+            await line.take(_run_of(batch, keyed=False), right=right)
             self._turn = (self._turn + 1) % self.parallelism
-        await self._ring()
+        await self._came()
 
     async def advance(self, watermark: int) -> None:
         """Take a watermark."""
+        self._told = watermark
         for line in self._lines:
-            await line.chain.advance(watermark)
-        await self._ring()
+            await line.take(Watermark(watermark))
+        await self._came()
 
     async def end(self) -> None:
         """Let event time end."""
         self._ending = True
         await self.advance(MAX_TIMESTAMP)
+        await self.answer()
         self.out.append(END)
 
     async def rest(self) -> None:
         """Hear that the input is idle."""
         for line in self._lines:
-            line.chain.rest()
+            await line.take(IDLE)
+        await self._came()
+
+    async def answer(self) -> None:
+        """Make the calls that are in flight, and let all leave."""
+        self._unanswered = 0
+        for line in self._lines:
+            if line.asking is not None:
+                await line.asking.answer(backwards=self._late > 0)
+        await self._ring()
 
     async def move_clock(self, timestamp: int) -> None:
         """Move a manual clock, and ring what is due."""
@@ -198,6 +244,13 @@ class Bench:
         for line in self._lines:
             line.settle()
 
+    async def _came(self) -> None:
+        self._unanswered += 1
+        if self._unanswered > self._late:
+            await self.answer()
+        else:
+            await self._ring()
+
     async def _ring(self) -> None:
         for line in self._lines:
             while (
@@ -214,19 +267,30 @@ class Bench:
         """Hear a watermark from a subtask."""
         if self._ending and timestamp == MAX_TIMESTAMP:
             return
-        # One subtask alone is shown as it is: a watermark that goes back must be seen.
+        # One subtask alone is shown as it is: a watermark that goes back must be seen. What is told
+        # again after a restart is for those that were restarted too, and a script never is.
         least = self._watermarks.advance(subtask, timestamp)
-        shown = timestamp if self.parallelism == 1 else least
+        shown = timestamp if self.parallelism == 1 and not self._opening else least
         if shown is not None:
+            self._idle = False
             self.out.append(Watermark(shown))
 
     def take_idle(self, subtask: int) -> None:
         """Hear from a subtask that nothing comes for now."""
         least = self._watermarks.rest(subtask)
         if self._watermarks.idle:
-            self.out.append(IDLE)
+            if not (self._opening and self._idle):
+                self.out.append(IDLE)
+            self._idle = True
         elif least is not None:
+            self._idle = False
             self.out.append(Watermark(least))
+
+    def take(self, elements: Iterable[Record | Side]) -> None:
+        """Take records from a subtask."""
+        before = len(self.out)
+        self.out += elements
+        self._idle = self._idle and len(self.out) == before
 
 
 class _Line:
@@ -245,19 +309,39 @@ class _Line:
         self._subtask = subtask
         self._blocks: dict[str, list[Block]] = {}
         self._pending: list[tuple[Cut, Part]] = []
+        self.asking: Asking | None = None
         groups = group_range(subtask, bench.parallelism)
+        first: MapAsync | None = None
         setups = []
-        for number, step in enumerate(steps_of(subject), 1):
-            parts = snapshot.parts.get(f"step-{number}", []) if snapshot is not None else []
-            setups.append(self._setup(f"step-{number}", step, keyed, parts, groups))
+        steps = steps_of(subject)
+        self._has_right = bool(steps) and isinstance(steps[0], Connect)
+        for number, step in enumerate(steps, 1):
+            if isinstance(step, Connect) and number > 1:
+                raise ConfigError(
+                    "an operator of two inputs begins a task of its own: drive the steps before it "
+                    "without it"
+                )
+            if isinstance(step, MapAsync) and number == 1:
+                first = step
+            else:
+                parts = snapshot.parts.get(f"step-{number}", []) if snapshot is not None else []
+                setups.append(self._setup(f"step-{number}", step, keyed, parts, groups))
             keyed = isinstance(step, KeyBy)
         self.chain = Chain(
             setups, self, world=world, subtask=subtask, parallelism=bench.parallelism
         )
+        if first is not None:
+            self.asking = Asking("step-1", first, world, self.chain)
+            parts = snapshot.parts.get("step-1", []) if snapshot is not None else []
+            self.asking.restore([part.data for part in parts], subtask, bench.parallelism)
 
     def _setup(
         self, id: str, step: Step, keyed: bool, parts: list[Part], groups: range
     ) -> StepSetup:
+        if isinstance(step, MapAsync):
+            raise ConfigError(
+                "map_async begins a task of its own: drive the steps before it without it"
+            )
         if isinstance(step, Fold) and not keyed:
             raise ConfigError(
                 "the step keeps state for each key: pass key=..., a function from a value to its "
@@ -272,7 +356,9 @@ class _Line:
             watermark=min(watermarks, default=MIN_TIMESTAMP),
             taken_tags=_EVERY_TAG,
         )
-        if keyed and isinstance(step, Fold | Process):
+        if isinstance(step, Connect) and step.broadcast:
+            setup.broadcast = BroadcastStates(id)
+        if keyed and isinstance(step, Fold | Process | Connect):
             mine = [block for part in parts for block in part.blocks if block.group in groups]
             self._blocks[id] = mine
             setup.backend = MemoryBackend(id)
@@ -280,9 +366,30 @@ class _Line:
             setup.writer = _NoFiles()
         return setup
 
+    async def take(self, element: Records | Watermark | Idle, *, right: bool = False) -> None:
+        """Take what comes in; `right`: records of the second input."""
+        if right and not self._has_right:
+            raise ConfigError("right(...) is for an operator of two inputs, and this one has one")
+        if self.asking is not None:
+            self.asking.take(element)
+            return
+        match element:
+            case Records():
+                await (self.chain.run_right(element) if right else self.chain.run(element))
+            case Watermark(timestamp):
+                await self.chain.advance(timestamp)
+            case _:
+                self.chain.rest()
+
+    def tell_again(self, watermark: int) -> None:
+        """Tell a watermark that records in flight were restored without."""
+        if self.asking is not None and watermark != MIN_TIMESTAMP:
+            self.asking.take(Watermark(watermark))
+
     def cut(self, snapshot: Snapshot) -> None:
         """Add this subtask's parts to a snapshot, to be filled by `settle`."""
-        for cut in self.chain.cut():
+        cuts = self.chain.cut() if self.asking is None else [self.asking.cut(), *self.chain.cut()]
+        for cut in cuts:
             data = through_a_snapshot(cut.data, f"what {cut.id} returned from snapshot()")
             part = Part(self._blocks.get(cut.id, []), data, cut.watermark)
             snapshot.parts.setdefault(cut.id, []).append(part)
@@ -308,11 +415,11 @@ class _Line:
     async def emit(self, records: Records) -> None:
         times = records.timestamps or [None] * len(records)
         keys = records.keys or [NO_KEY] * len(records)
-        self._bench.out += map(Record, records.values, times, keys)
+        self._bench.take(map(Record, records.values, times, keys))
 
     async def emit_side(self, operator: str, tag: str, records: Records) -> None:
         times = records.timestamps or [None] * len(records)
-        self._bench.out += [Side(tag, v, t) for v, t in zip(records.values, times, strict=True)]
+        self._bench.take(Side(tag, v, t) for v, t in zip(records.values, times, strict=True))
 
     def watermark(self, timestamp: int) -> None:
         self._bench.take_watermark(self._subtask, timestamp)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
 from flowrt.operators.aggregate import aggregate
+from flowrt.testing import END, check_operator, record, records, watermark
 from tests.operators.folding import folded
 
 
@@ -42,3 +44,34 @@ def test_the_type_for_snapshots() -> None:
     assert aggregate(Mean, Mean.plus).type is Mean
     assert aggregate(Mean, lambda mean, value: mean).type is None
     assert aggregate(Mean, Mean.plus, type=dict).type is dict
+
+
+@pytest.mark.anyio
+async def test_laws() -> None:
+    given = [record(1, at=3), *records(2, 3), watermark(5), *records(4, 8), END]
+
+    expect = [
+        record((1, 1.0), at=3),
+        record((0, 2.0)),
+        record((1, 2.0)),
+        watermark(5),
+        record((0, 3.0)),
+        record((0, 14 / 3)),
+        END,
+    ]
+
+    step = aggregate(Mean, Mean.plus, lambda mean: mean.total / mean.count)
+    await check_operator(step, given, expect, key=lambda n: n % 2)
+
+
+@pytest.mark.anyio
+async def test_laws_of_an_accumulator_that_is_changed_in_place() -> None:
+    def add(words: list[str], word: str) -> list[str]:
+        words.append(word)
+        return words
+
+    given = records("to", "be", "too", "by", "bye")
+
+    expect = records(("t", 1), ("b", 1), ("t", 2), ("b", 2), ("b", 3))
+
+    await check_operator(aggregate(list, add, len), given, expect, key=lambda word: word[0])

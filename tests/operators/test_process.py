@@ -12,6 +12,7 @@ import pytest
 from flowrt.contract.errors import GraphError
 from flowrt.contract.operator import Context, Operator
 from flowrt.operators.process import FunctionOperator, process
+from flowrt.testing import END, check_operator, record, watermark
 from tests.operators.recording import Recording, context
 
 
@@ -120,3 +121,21 @@ def test_what_is_no_operator_is_refused(what: Any, text: str) -> None:
         process(what)
 
     assert text in str(caught.value)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("what", [twice, twice_later])
+async def test_laws_of_a_function(what: Any) -> None:
+    given = [record(1, at=3), watermark(5), record(2), END]
+
+    expect = [record(1, at=3), record(1, at=3), watermark(5), record(2), record(2), END]
+
+    await check_operator(process(what), given, expect)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("what", [Every(2), EverySecond, lambda: Every(2), partial(Every, 2)])
+async def test_laws_of_a_class(what: Any) -> None:
+    given = [record(1, at=3), record(2, at=4), watermark(5), record(4), END]
+
+    await check_operator(process(what), given, [record(2, at=4), watermark(5), record(4), END])

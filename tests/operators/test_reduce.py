@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from flowrt.operators.reduce import reduce
+from flowrt.testing import END, check_operator, record, records, watermark
 from tests.operators.folding import folded
 
 
@@ -22,3 +25,20 @@ def test_the_type_for_snapshots_is_what_the_function_says() -> None:
     assert reduce(longest).type is str
     assert reduce(untyped).type is None
     assert reduce(max).name == "reduce"
+
+
+@pytest.mark.anyio
+async def test_laws() -> None:
+    given = [record("to", at=3), *records("be", "or not"), watermark(5), *records("too", "b"), END]
+
+    expect = [
+        record(("t", "to"), at=3),
+        record(("b", "be")),
+        record(("o", "or not")),
+        watermark(5),
+        record(("t", "too")),
+        record(("b", "be")),
+        END,
+    ]
+
+    await check_operator(reduce(longest), given, expect, key=lambda word: word[0])

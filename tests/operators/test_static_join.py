@@ -9,6 +9,7 @@ import pytest
 from flowrt.contract.errors import ConfigError
 from flowrt.contract.steps import FlatMap, Map, Process
 from flowrt.operators.static_join import How, join_static
+from flowrt.testing import END, check_operator, record, records, watermark
 from tests.operators.recording import Recording, context
 
 pytestmark = pytest.mark.anyio
@@ -83,3 +84,26 @@ async def test_what_is_loaded_must_be_a_table() -> None:
 
     with pytest.raises(ConfigError, match=r"operator 'here': the function .* returned a list"):
         await run(step)
+
+
+@pytest.mark.parametrize("table", [AIRLINES, lambda: AIRLINES, from_afar])
+@pytest.mark.parametrize("how", ["inner", "left"])
+async def test_laws(table: Any, how: How) -> None:
+    given = [
+        record(FLIGHTS[0], at=3),
+        *records(*FLIGHTS[1:3]),
+        watermark(10),
+        record(FLIGHTS[3]),
+        END,
+    ]
+    found = INNER if how == "inner" else LEFT
+
+    expect = [
+        record(found[0], at=3),
+        *records(*found[1:-1]),
+        watermark(10),
+        record(found[-1]),
+        END,
+    ]
+
+    await check_operator(join_static(table, on=carrier, merge=merge, how=how), given, expect)

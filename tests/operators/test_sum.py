@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from flowrt.operators.sum import sum as sum_step
+from flowrt.testing import END, check_operator, record, records, watermark
 from tests.operators.folding import folded
 
 
@@ -17,3 +20,24 @@ def test_of_a_figure() -> None:
 def test_the_total_may_change_from_int_to_float() -> None:
     assert sum_step().type is None
     assert sum_step(of=len).type is None
+
+
+@pytest.mark.anyio
+async def test_laws() -> None:
+    given = [*records(1, 2, 3.5), watermark(5), record(4, at=9), END]
+
+    expect = [
+        *records((False, 1), (False, 3), (True, 3.5)),
+        watermark(5),
+        record((True, 7.5), at=9),
+        END,
+    ]
+
+    await check_operator(sum_step(), given, expect, key=lambda n: n > 2)
+
+
+@pytest.mark.anyio
+async def test_laws_of_a_figure() -> None:
+    given = records("to", "be", "or not")
+
+    await check_operator(sum_step(of=len), given, records((2, 2), (2, 4), (6, 6)), key=len)

@@ -151,6 +151,93 @@ async def test_a_fault_on_order_tears_a_write() -> None:
     assert await files.write("a", [b"0123"]) == 4
 
 
+async def test_folders_are_lost_with_what_is_in_them_where_that_is_asked_for() -> None:
+    files = MemoryFiles(lose_folders=True)
+    for folder in ("/kept", "/lost"):
+        await files.make_folder(f"{folder}/inner")
+        await files.write(f"{folder}/inner/a", [b"bytes"])
+        await files.sync(f"{folder}/inner/a")
+        await files.sync_folder(f"{folder}/inner")
+        await files.sync_folder(folder)
+        if folder == "/kept":
+            await files.sync_folder("/")
+
+    files.crash()
+
+    assert files.paths() == ["/kept/inner/a"]
+    assert await files.names("/") == ["kept"]
+
+
+async def test_by_chance_folders_survive() -> None:
+    survivors = set()
+    for seed in range(50):
+        files = MemoryFiles(lose_folders=True)
+        await files.make_folder("/a/b")
+        files.crash(SeededRandomness(seed))
+        survivors.add((await files.is_folder("/a"), await files.is_folder("/a/b")))
+
+    assert survivors == {(False, False), (True, False), (True, True)}
+
+
+async def test_by_chance_the_length_survives_without_the_bytes() -> None:
+    survivors = set()
+    for seed in range(200):
+        files = MemoryFiles()
+        await files.write("a", [b"01"])
+        await files.sync_folder(".")
+        files.crash(SeededRandomness(seed))
+        survivors.add(files.contents("a"))
+
+    assert {b"", b"0\0", b"\0\0", b"01"} <= survivors
+
+
+async def test_after_a_sync_that_failed_only_writing_again_helps() -> None:
+    files = MemoryFiles()
+    await files.write("a", [b"01"])
+    await files.sync("a")
+    await files.sync_folder(".")
+    await files.write_at("a", 2, b"23")
+    await files.fail_sync("a")
+    await files.write_at("a", 4, b"45")
+    await files.sync("a")
+    files.crash()
+    assert files.contents("a") == b"01"
+
+    await files.write_at("a", 2, b"23")
+    await files.fail_sync("a")
+    await files.write_at("a", 2, b"23")
+    await files.sync("a")
+    files.crash()
+    assert files.contents("a") == b"0123"
+
+
+async def test_a_lock_is_on_the_file_and_not_on_its_name() -> None:
+    files = MemoryFiles()
+    old = await files.lock("lock")
+    assert old is not None
+    await files.delete("lock")
+
+    new = await files.lock("lock")
+    assert new is not None
+    old.release()
+
+    assert await files.lock("lock") is None
+
+
+async def test_atomic_operations_give_no_turn() -> None:
+    turns: list[str] = []
+
+    async def turn() -> None:
+        turns.append("other")
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(turn)
+        await MemoryFiles(atomic=True).write("a", [b""])
+        turns.append("written")
+
+    assert turns == ["written", "other"]
+
+
 async def test_folders_and_their_errors() -> None:
     files = MemoryFiles()
     await files.make_folder("/a/b")
@@ -159,6 +246,9 @@ async def test_folders_and_their_errors() -> None:
     assert await files.names("/a") == ["b"]
     assert await files.names("/a/b/") == ["file"]
     assert await files.names("/nowhere") == []
+    await files.make_folder("here")
+    assert await files.names("/") == ["a"]
+    assert await files.names(".") == ["here"]
     assert await files.is_folder("/a")
     assert not await files.is_folder("/a/b/file")
     with pytest.raises(FileNotFoundError):
