@@ -135,12 +135,17 @@ crash: $(STAMP) ## kill jobs at random and at every named point and restore them
 		$(BIN)/python -m pytest -m crash --timeout 600 $(ARGS)
 
 .PHONY: simulate
-simulate: $(STAMP) ## whole jobs on a simulated world, from many seeds
-	@HYPOTHESIS_PROFILE=crash $(BIN)/python -m pytest -m simulate --timeout 600 $(ARGS)
+simulate: SEEDS ?= 2000
+simulate: FIRST ?= $(shell date +%s)
+simulate: SEED ?=
+simulate: $(STAMP) ## whole jobs on a simulated world (SEEDS=2000 FIRST=...; SEED=... repeats one with its trace)
+	@FLOWRT_SIMULATE_SEEDS=$(SEEDS) FLOWRT_SIMULATE_FIRST=$(FIRST) FLOWRT_SIMULATE_SEED=$(SEED) \
+		$(BIN)/python -m pytest tests/simulate -m simulate $(if $(SEED),-s) $(ARGS)
 
 .PHONY: soak
-soak: $(STAMP) ## jobs that run for minutes: memory stays flat, nothing is lost
-	@$(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)
+soak: SECONDS ?= 180
+soak: $(STAMP) ## jobs that run for minutes: memory stays flat, nothing is lost (SECONDS=180)
+	@FLOWRT_SOAK_SECONDS=$(SECONDS) $(BIN)/python -m pytest tests/soak -m soak $(ARGS)
 
 .PHONY: bench
 bench: $(STAMP) ## the questions in bench/ and their answers beside the budgets

@@ -1,0 +1,123 @@
+"""What a flow must write, by a plain model of it; and what it did write."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any
+
+import msgspec
+
+from flowrt.testing.memory_files import MemoryFiles
+from tests.journeys.crash.judge import Verdict, judge
+from tests.simulate.ends import Event
+from tests.simulate.flows import OUTPUT
+from tests.simulate.machine import START_MS
+from tests.simulate.operators import WINDOW_MS, delayed_row, same_row, window_end
+from tests.simulate.spec import NUMBERED, BranchKind, BranchSpec, SinkSpec, Spec
+
+Rows = Iterable[Any]
+
+
+def judge_all(spec: Spec, disk: MemoryFiles) -> Verdict:
+    """Compare everything that was written with what must be."""
+    verdict = Verdict()
+    for branch in spec.branches:
+        for sink in branch.sinks:
+            found = _judge(spec, branch, sink, written(sink, disk))
+            found.examples = [f"{sink.name}: {example}" for example in found.examples]
+            verdict.add(found)
+    return verdict
+
+
+def written(sink: SinkSpec, disk: MemoryFiles) -> list[bytes]:
+    """Return the visible rows of a sink, in their order, as JSON."""
+    if sink.kind != "file":
+        return [msgspec.json.encode(row) for row in sink.table.everything()]
+    parts = [path for path in disk.paths() if path.startswith(f"{OUTPUT}/{sink.name}/part-")]
+    return [line for part in sorted(parts) for line in disk.contents(part).splitlines()]
+
+
+def _judge(spec: Spec, branch: BranchSpec, sink: SinkSpec, got: list[bytes]) -> Verdict:
+    expected = [msgspec.json.encode(row) for row in _expected(spec, branch, sink)]
+    if branch.kind == "tally":
+        got = _one_tally(got)
+    # A timer of processing time that is due when the input ends may never fire; none fires twice.
+    complete = sink.takes != "ticks"
+    numbered = _number if branch.kind in NUMBERED and sink.roll_epochs == 1 else None
+    verdict = judge(expected, got, numbered, complete=complete)
+    if spec.delivery == "at_least_once":
+        verdict.repeated = 0
+        verdict.examples = [line for line in verdict.examples if line.startswith("lost")]
+    return verdict
+
+
+def _number(line: bytes) -> tuple[Hashable, int]:
+    key, figure = msgspec.json.decode(line)
+    return tuple(key), figure if isinstance(figure, int) else figure[0]
+
+
+def _one_tally(lines: list[bytes]) -> list[bytes]:
+    """Add up what the subtasks counted: how many there are is another figure in each life."""
+    total = sum(msgspec.json.decode(line)[1] for line in lines)
+    return [msgspec.json.encode(["tally", total])] if total else []
+
+
+def _expected(spec: Spec, branch: BranchSpec, sink: SinkSpec) -> Rows:
+    events = spec.events(branch)
+    if sink.takes == "odd":
+        return [same_row(event) for event in events if event.number % 2]
+    if sink.takes == "ticks":
+        windows = {(event.key, (window_end(event) - START_MS) // WINDOW_MS) for event in events}
+        return [["tick", key, window] for key, window in windows]
+    return MODELS[branch.kind](events)
+
+
+def _fold(first: Callable[[Event], Any], add: Callable[[Any, Event], Any]) -> Any:
+    def rows(events: list[Event]) -> Rows:
+        folded: dict[Any, Any] = {}
+        for event in events:
+            key = event.split, event.key, event.copy
+            folded[key] = add(folded[key], event) if key in folded else first(event)
+            yield key, folded[key]
+
+    return rows
+
+
+def _running(events: list[Event]) -> Rows:
+    add = lambda so_far, event: (so_far[0] + 1, so_far[1] + event.number)  # noqa: E731
+    return _fold(lambda event: (1, event.number), add)(events)  # type: ignore[no-any-return]
+
+
+def _recount(events: list[Event]) -> Rows:
+    counted: Counter[int] = Counter()
+    for _, number in _fold(lambda event: 1, lambda count, event: count + 1)(events):
+        counted[number % 3] += 1
+        yield number % 3, counted[number % 3]
+
+
+def _windows(events: list[Event]) -> Rows:
+    members: dict[tuple[int, int], list[Event]] = defaultdict(list)
+    by_key: dict[int, list[Event]] = defaultdict(list)
+    for event in events:
+        members[event.key, window_end(event)].append(event)
+        by_key[event.key].append(event)
+    for (key, end), inside in members.items():
+        rows = sorted((event.split, event.number, event.copy) for event in inside)
+        yield ["window", key, end - 1, sum(event.number for event in inside), rows]
+    for key, all_of in by_key.items():
+        numbers = [event.number for event in all_of]
+        yield ["key", key, sum(numbers), max(numbers), len({window_end(e) for e in all_of})]
+
+
+MODELS: dict[BranchKind, Callable[[list[Event]], Rows]] = {
+    "same": lambda events: [same_row(event) for event in events],
+    "running": _running,
+    "count": _fold(lambda event: 1, lambda count, event: count + 1),
+    "max": _fold(lambda e: e.number % 13, lambda largest, e: max(largest, e.number % 13)),
+    "reduce": _fold(lambda event: event, lambda one, two: two if two.number % 3 else one),
+    "recount": _recount,
+    "windows": _windows,
+    "delayed": lambda events: [delayed_row(event) for event in events],
+    "tally": lambda events: [["tally", len(events)]] if events else [],
+}

@@ -1,0 +1,175 @@
+"""What simulated flows are made of: steps, and operators with every kind of state and timer.
+
+What they emit depends on nothing but the records themselves, however those interleave. Each calls
+`Process.stumble` where it is half done: an error there must leave no trace.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from flowrt import (
+    AggregatingState,
+    Context,
+    ListState,
+    MapState,
+    Operator,
+    OutputTag,
+    ReducingState,
+    ValueState,
+)
+from flowrt.contract.elements import MAX_TIMESTAMP
+from tests.simulate.ends import Event
+from tests.simulate.machine import START_MS, Process
+
+WINDOW_MS: Final = 50
+FAR_MS: Final = START_MS + 10**9
+TICKS: OutputTag[Any] = OutputTag("ticks")
+ODD: OutputTag[Any] = OutputTag("odd")
+
+
+class Last(NamedTuple):
+    number: int = -1
+    records: int = 0
+
+
+class Same(Operator[Event, Any]):
+    """Emits each record as a row, and those with an odd number to the side too."""
+
+    last = ValueState(Last, default=Last())
+
+    def __init__(self, process: Process) -> None:
+        self._outside = process
+
+    def process(self, event: Event, ctx: Context) -> None:
+        ctx.emit(same_row(event))
+        self._outside.stumble()
+        self.last.set(Last(event.number, self.last.get().records + 1))
+        if event.number % 2:
+            ctx.side(ODD, same_row(event))
+
+
+def same_row(event: Event) -> Any:
+    return ["same", event.split, event.number, event.key, event.copy]
+
+
+class Running(Operator[Event, Any]):
+    """Counts and adds up the records of a key."""
+
+    count = ReducingState(int.__add__, int)
+    total = AggregatingState(int, int.__add__, lambda total: total, int)
+
+    def __init__(self, process: Process) -> None:
+        self._outside = process
+
+    async def process(self, event: Event, ctx: Context) -> None:
+        self.count.add(1)
+        await self._outside.dawdle()
+        self._outside.stumble()
+        self.total.add(event.number)
+        ctx.emit((ctx.key, (self.count.get(), self.total.get())))
+
+
+class Windows(Operator[Event, Any]):
+    """Tumbling windows by hand, and a last row for each key when event time ends.
+
+    Timers of processing time lie far in the past: they are due at once.
+    """
+
+    sums = MapState(int, int)
+    members = ListState(Event)
+    ticked = MapState(int, bool)
+    largest = ValueState(int, default=-1)
+    total = ReducingState(int.__add__, int)
+
+    def __init__(self, process: Process) -> None:
+        self._outside = process
+
+    def process(self, event: Event, ctx: Context) -> None:
+        end = window_end(event)
+        self.sums.put(end, self.sums.get(end, 0) + event.number)
+        self.members.add(event)
+        self._outside.stumble()
+        self.largest.set(max(self.largest.get(), event.number))
+        self.total.add(event.number)
+        ctx.timers.register_event_time(end - 1)
+        ctx.timers.register_event_time(FAR_MS)
+        window = (end - START_MS) // WINDOW_MS
+        if window not in self.ticked:
+            self.ticked.put(window, True)
+            ctx.timers.register_processing_time(window)
+
+    def on_timer(self, timestamp: int, ctx: Context) -> None:
+        if timestamp < START_MS - 10**6:
+            ctx.side(TICKS, ["tick", ctx.key, timestamp])
+        elif timestamp == FAR_MS:
+            ctx.emit(["key", ctx.key, self.total.get(), self.largest.get(), len(self.ticked)])
+        else:
+            self._fire(timestamp, ctx)
+
+    def _fire(self, timestamp: int, ctx: Context) -> None:
+        members = self.members.get()
+        inside = sorted((e.split, e.number, e.copy) for e in members if e.at <= timestamp)
+        self.members.set(event for event in members if event.at > timestamp)
+        self._outside.stumble()
+        ctx.emit(["window", ctx.key, timestamp, self.sums.get(timestamp + 1), inside])
+        self.sums.remove(timestamp + 1)
+
+
+def window_end(event: Event) -> int:
+    return event.at - event.at % WINDOW_MS + WINDOW_MS
+
+
+class Delayed(Operator[Event, Any]):
+    """Holds each record for a while of processing time; what is left when event time ends, too."""
+
+    held = ListState(Event)
+
+    def __init__(self, process: Process) -> None:
+        self._outside = process
+        self._clock = process.machine.clock
+
+    def process(self, event: Event, ctx: Context) -> None:
+        self.held.add(event)
+        ctx.timers.register_processing_time(self._clock.now_ms() + event.number % 7 * 30)
+        self._outside.stumble()
+        ctx.timers.register_event_time(FAR_MS)
+
+    def on_timer(self, timestamp: int, ctx: Context) -> None:
+        for event in self.held:
+            ctx.emit(delayed_row(event))
+        self._outside.stumble()
+        self.held.clear()
+
+
+def delayed_row(event: Event) -> Any:
+    return ["delayed", event.split, event.number, event.key, event.copy]
+
+
+class Tally(Operator[Event, Any]):
+    """Counts what its subtask sees, beside keyed state, and tells it when event time ends."""
+
+    def __init__(self, process: Process) -> None:
+        self._outside = process
+        self._seen = 0
+
+    def snapshot(self) -> Any:
+        return self._seen
+
+    def restore(self, data: list[Any]) -> None:
+        self._restored = data
+
+    def open(self, ctx: Context) -> None:
+        # All instances get what all of them kept: the first takes it.
+        if ctx.subtask == 0:
+            self._seen = sum(getattr(self, "_restored", []))
+
+    async def process(self, event: Event, ctx: Context) -> None:
+        self._seen += 1
+        await self._outside.dawdle()
+        self._outside.stumble()
+
+    def on_watermark(self, watermark: int, ctx: Context) -> None:
+        if watermark == MAX_TIMESTAMP and self._seen:
+            ctx.emit(["tally", self._seen])
+            self._seen = 0
