@@ -11,6 +11,7 @@ QUESTIONS = (
     "chain",
     "word_count",
     "channel_hops",
+    "async_calls",
     "checkpoint_cost",
     "snapshot_pause",
     "slow_sink_memory",

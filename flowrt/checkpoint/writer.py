@@ -21,8 +21,8 @@ from flowrt.checkpoint.format import (
     read_index,
 )
 from flowrt.checkpoint.names import STATE_FOLDER, Kind, Made, state_name
-from flowrt.contract.entries import merge_in_slices
 from flowrt.contract.failpoints import failpoint
+from flowrt.contract.merging import merge_in_slices
 from flowrt.contract.snapshot import Block, Frozen, StateFile
 from flowrt.contract.world import Files
 

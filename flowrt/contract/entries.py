@@ -1,7 +1,5 @@
 """How keyed state lies in a block.
 
-Framed entries that can be merged without decoding a key or a value.
-
 A block's data is one byte for the kind of the state, then the entries, each
 
     head (operation, whether the value is wrapped, width of the lengths), three lengths,
@@ -14,25 +12,26 @@ Where a key must come back in another form than its bytes say (True and not 1), 
 
 What an entry does, replayed in order:
 
-    value   WRITE sets the key's value; CLEAR deletes it
+    value   WRITE sets the key's value; CLEAR deletes it; BATCH is the WRITEs of many keys
     map     WRITE sets one name of the key; DROP deletes one; CLEAR deletes all
     list    WRITE appends to the key's list; CLEAR empties it
+
+A BATCH exists because msgpack encodes a whole dict many times quicker than its entries one by one.
+It holds what comes back from msgpack exactly as it was (see `plain_part`). Its key says how many
+entries it stands for (four bytes), its value is a msgpack map.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Collection, Iterator
 from struct import Struct
-from typing import Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import msgspec
+from msgspec.msgpack import Decoder, Encoder
 
 from flowrt.contract.errors import StateError
 from flowrt.contract.snapshot import Block
-
-T = TypeVar("T")
-
-SLICE: Final = 512
-"""How many entries are merged without a pause: some tenths of a millisecond of work."""
 
 VALUE: Final = 1
 MAP: Final = 2
@@ -42,15 +41,32 @@ KINDS: Final = {VALUE: "value", MAP: "map", LIST: "list"}
 WRITE: Final = 0
 DROP: Final = 1
 CLEAR: Final = 2
+BATCH: Final = 3
 
-_OPERATION = 0b0011
+OPERATION: Final = 0b0011
+"""The bits of a head that say what the entry does."""
+
 _WRAPPED = 0b0100
 _WIDE = 0b1000
 _WIDE_LENGTHS = Struct("<BIII")
 
+PLAIN_VALUES: Final[frozenset[type]] = frozenset({int, float, str, bytes, bool, type(None)})
+"""Types whose values may be in a batch."""
+
+_PLAIN_KEYS: Final[frozenset[type]] = frozenset({int, str})
+_SIZED: Final[frozenset[type]] = frozenset({str, bytes})
+_SHORT: Final = 255
+_COUNT_BYTES: Final = 4
+
+Batch: TypeAlias = dict[Any, Any]
+"""Values by key, all of them plain."""
+
+_encode: Final = Encoder().encode
+_decode: Final = Decoder(dict[int | str, Any]).decode
+
 
 class Entry(NamedTuple):
-    """One change of one key."""
+    """One change of one key, or a batch."""
 
     operation: int
     key: bytes
@@ -79,6 +95,46 @@ def add_entry(
     buffer += value
 
 
+def plain_part(values: dict[Any, Any], types: frozenset[type]) -> Batch:
+    """Return those entries that a batch may hold: keys and values are plain, of `types`, and short.
+
+    Exactly of these types: True is no 1 here. Short, so that no batch takes long to encode.
+    """
+    if _are_plain(values, _PLAIN_KEYS) and _are_plain(values.values(), types):
+        return values  # by far the most common, so it is found out without a look at each
+    return {
+        key: value
+        for key, value in values.items()
+        if type(key) in _PLAIN_KEYS and type(value) in types and _is_short(key) and _is_short(value)
+    }
+
+
+def _are_plain(items: Collection[Any], types: frozenset[type]) -> bool:
+    kinds = set(map(type, items))
+    if not kinds <= types:
+        return False
+    if kinds.isdisjoint(_SIZED):
+        return True
+    return max(map(len, items)) <= _SHORT if kinds <= _SIZED else all(map(_is_short, items))
+
+
+def _is_short(item: Any) -> bool:
+    return type(item) not in _SIZED or len(item) <= _SHORT
+
+
+def add_batch(buffer: bytearray, values: Batch) -> bool:
+    """Append the writes of a plain dict to a value state's data; False, and nothing, if it cannot.
+
+    It cannot where an int has more than 64 bits, or text has half a character.
+    """
+    try:
+        data = _encode(values)
+    except (OverflowError, UnicodeEncodeError):
+        return False
+    add_entry(buffer, BATCH, len(values).to_bytes(_COUNT_BYTES, "little"), value=data)
+    return True
+
+
 def kind_of(block: Block) -> int:
     """Return the kind of a block's state; `StateError` for data that is none."""
     kind = block.data[0] if block.data else 0
@@ -90,14 +146,26 @@ def kind_of(block: Block) -> int:
 def read_entries(block: Block) -> Iterator[Entry]:
     """Iterate over a block's entries, oldest first; `StateError` where its data is not whole."""
     data = block.data
-    for _, head, key_at, name_at, value_at, end in _frames(block):
+    for _, head, key_at, name_at, value_at, end in frames(block):
         key, name, value = data[key_at:name_at], data[name_at:value_at], data[value_at:end]
-        yield Entry(head & _OPERATION, key, name, value, bool(head & _WRAPPED))
+        yield Entry(head & OPERATION, key, name, value, bool(head & _WRAPPED))
 
 
-def _frames(block: Block) -> Iterator[tuple[int, int, int, int, int, int]]:
+def read_batch(block: Block, key: bytes, value: bytes) -> Batch:
+    """Return what a batch in a block holds; `StateError` where it is damaged."""
+    try:
+        values = _decode(value)
+    except msgspec.MsgspecError as error:
+        raise _damaged(block, f"a batch cannot be read: {error}") from error
+    if len(values) != _batch_size(key):
+        wanted = _batch_size(key)
+        raise _damaged(block, f"a batch has {len(values)} entries and should have {wanted}")
+    return values
+
+
+def frames(block: Block) -> Iterator[tuple[int, int, int, int, int, int]]:
     """Iterate over where each entry starts, its head, where its parts start, and its end."""
-    kind_of(block)
+    last = BATCH if kind_of(block) == VALUE else CLEAR
     data, size, start, count = block.data, len(block.data), 1, 0
     while start < size:
         head = data[start]
@@ -114,115 +182,18 @@ def _frames(block: Block) -> Iterator[tuple[int, int, int, int, int, int]]:
         name_at = key_at + key_size
         value_at = name_at + name_size
         end = value_at + value_size
-        if end > size or head & _OPERATION > CLEAR:
+        operation = head & OPERATION
+        if end > size or operation > last:
             raise _damaged(block, "an entry is cut")
         yield start, head, key_at, name_at, value_at, end
         start = end
-        count += 1
+        count += _batch_size(data[key_at:name_at]) if operation == BATCH else 1
     if count != block.entries:
         raise _damaged(block, f"it has {count} entries where {block.entries} were written")
 
 
-def merge_blocks(blocks: Sequence[Block], drop_deleted: bool) -> Block:
-    """Merge the blocks of one state and key group, oldest first, into one with the same effect.
-
-    With `drop_deleted` deletions are left out: right only where nothing older than `blocks` is
-    kept. `ValueError` where there is no block or the blocks don't belong together.
-    """
-    return next(merged for merged in merge_in_slices(blocks, drop_deleted) if merged is not None)
-
-
-def merge_in_slices(blocks: Sequence[Block], drop_deleted: bool) -> Iterator[Block | None]:
-    """Do as `merge_blocks`, in slices of some tenths of a millisecond.
-
-    Yields None after each slice, and at last the block.
-    """
-    if len({(block.state, block.group, block.data[:1]) for block in blocks}) != 1:
-        raise ValueError("merge_blocks wants blocks of one state, key group and kind, at least one")
-    kind = kind_of(blocks[0])
-    merge = _merge_values(blocks, drop_deleted) if kind == VALUE else _merge(blocks, drop_deleted)
-    data = bytearray([kind])
-    count = 0
-    for entries in merge:
-        for entry in entries:
-            data += entry
-        count += len(entries)
-        yield None
-    yield Block(blocks[0].state, blocks[0].group, count, bytes(data))
-
-
-def _merge_values(blocks: Sequence[Block], drop_deleted: bool) -> Iterator[list[bytes]]:
-    """Of a value the last entry says it all, so entries are taken as they are."""
-    last: dict[bytes, bytes] = {}
-    for block in blocks:
-        data = block.data
-        for frames in _slices(_frames(block)):
-            for start, _, key_at, name_at, _, end in frames:
-                last[data[key_at:name_at]] = data[start:end]
-            yield []
-    for entries in _slices(last.values()):
-        if drop_deleted:
-            yield [entry for entry in entries if entry[0] & _OPERATION == WRITE]
-        else:
-            yield entries
-
-
-def _merge(blocks: Sequence[Block], drop_deleted: bool) -> Iterator[list[bytes]]:
-    changes: dict[bytes, _Change] = {}
-    kind = kind_of(blocks[0])
-    for block in blocks:
-        for taken in _slices(read_entries(block)):
-            for entry in taken:
-                change = changes.get(entry.key)
-                if change is None:
-                    change = changes[entry.key] = _Change()
-                change.take(entry, kind)
-            yield []
-    left = (entry for change in changes.values() for entry in change.entries(drop_deleted))
-    for entries in _slices(left):
-        framed = []
-        for entry in entries:
-            buffer = bytearray()
-            add_entry(buffer, *entry)
-            framed.append(bytes(buffer))
-        yield framed
-
-
-def _slices(items: Iterable[T]) -> Iterator[list[T]]:
-    iterator = iter(items)
-    while some := list(islice(iterator, SLICE)):
-        yield some
-
-
-class _Change:
-    """What the entries of one key amount to: first clear, then drop names, then write."""
-
-    __slots__ = ("cleared", "dropped", "written")
-
-    def __init__(self) -> None:
-        self.cleared: Entry | None = None
-        self.dropped: dict[bytes, Entry] = {}
-        self.written: dict[bytes | int, Entry] = {}
-
-    def take(self, entry: Entry, kind: int) -> None:
-        if entry.operation == WRITE:
-            # What a list holds has no name: each element stays, in order.
-            self.written[len(self.written) if kind == LIST else entry.name] = entry
-        elif entry.operation == DROP:
-            # Written again after this, it stands behind the names that were there before.
-            self.written.pop(entry.name, None)
-            self.dropped[entry.name] = entry
-        else:
-            self.cleared = entry
-            self.dropped.clear()
-            self.written.clear()
-
-    def entries(self, drop_deleted: bool) -> Iterator[Entry]:
-        if not drop_deleted:
-            if self.cleared is not None:
-                yield self.cleared
-            yield from self.dropped.values()
-        yield from self.written.values()
+def _batch_size(key: bytes) -> int:
+    return int.from_bytes(key, "little")
 
 
 def _damaged(block: Block, how: str) -> StateError:

@@ -7,7 +7,7 @@ Messages are plain data, so that a task can live in another process.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import msgspec
@@ -36,24 +36,31 @@ class HasKey(Protocol):
 
 
 class Table(Protocol):
-    """One value for each key, in layers: `delta` holds what was written since the last freeze.
+    """One value for each key, in layers; the newest holds what was written since the last freeze.
 
-    Fused code reads and writes `delta` directly (`cold` when it misses), so it must fetch `delta`
-    anew for each run of records: a freeze replaces it. A deleted key is there as MISSING. What is
-    stored is either the value itself (immutable builtins) or its `seal`ed form.
+    Fused code reads and writes the newest layer itself (`cold` where it has nothing). A deleted key
+    is there as MISSING. What is stored is either the value itself (immutable builtins) or its
+    `seal`ed form.
     """
 
-    delta: dict[Any, Any]
     scalar: type | None
     """When declared as an immutable builtin: stored values are exactly of this type."""
 
     quick: frozenset[type]
     """Values of exactly these types are their own stored form: nothing to `seal` or `unseal`."""
 
-    def cold(self, key: Any) -> Any:
-        """Return what is stored for a key that `delta` does not have.
+    def writable(self) -> list[dict[Any, Any]]:
+        """Return the newest layer: one dict, or where that grew large, many.
 
-        MISSING where there is nothing.
+        A key belongs into the one at `hash(key) % len(layer)`. To be fetched anew for each run of
+        records: a freeze replaces it.
+        """
+        ...
+
+    def cold(self, key: Any) -> Any:
+        """Return what is stored for a key that the newest layer does not have.
+
+        MISSING where there is nothing; `StateError` for a key that cannot be stored.
         """
         ...
 
@@ -163,6 +170,43 @@ class KeyedBackend(Protocol):
         ...
 
 
+class BroadcastBackend(Protocol):
+    """Broadcast state of one operator subtask: the same in all of them, so one copy is kept."""
+
+    writable: bool
+    """Whether handles may write now."""
+
+    def handle(self, spec: StateSpec[Any]) -> Any:
+        """Return the handle of a declared state.
+
+        `StateError` when a state of that name is declared twice in different ways.
+        """
+        ...
+
+    def snapshot(self) -> dict[str, bytes]:
+        """Return all states, encoded, by name; quick, for they were encoded when written."""
+        ...
+
+    def restore(self, states: Mapping[str, bytes]) -> None:
+        """Take what `snapshot` returned, before any handle is used."""
+        ...
+
+
+class ValueCodec(Protocol):
+    """Between the values that an operator keeps beside keyed state, and bytes.
+
+    `StateError` naming the operator and the value's type where there is no way.
+    """
+
+    def encode(self, value: Any) -> bytes:
+        """Return the bytes of a value."""
+        ...
+
+    def decode(self, data: bytes) -> Any:
+        """Return the value; one of the caller's own."""
+        ...
+
+
 class SnapshotWriter(Protocol):
     """Makes an operator subtask's snapshot durable, beside the stream."""
 
@@ -178,7 +222,8 @@ class SnapshotWriter(Protocol):
 class SplitState(msgspec.Struct, frozen=True):
     """Where a split stands.
 
-    Its position, whether it ended, and the state of its watermark generator.
+    Its position, whether it ended, and the state of its watermark generator. `missing_since` is the
+    processing time (ms) since which the source lists it no more.
     """
 
     id: str
@@ -188,6 +233,8 @@ class SplitState(msgspec.Struct, frozen=True):
     watermark: Any = None
     records: int = 0
     idle: bool = False
+    version: Any = None
+    missing_since: int | None = None
 
 
 class OperatorSnapshot(msgspec.Struct, frozen=True):

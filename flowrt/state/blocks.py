@@ -9,16 +9,32 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import msgspec
 from msgspec.msgpack import Decoder, Encoder
 
-from flowrt.contract.entries import KINDS, WRITE, add_entry, kind_of, read_entries
+from flowrt.contract.entries import (
+    BATCH,
+    KINDS,
+    VALUE,
+    WRITE,
+    Batch,
+    add_batch,
+    add_entry,
+    kind_of,
+    read_batch,
+    read_entries,
+)
 from flowrt.contract.errors import StateError
 from flowrt.contract.snapshot import MISSING, Block
 from flowrt.contract.state import KEY_GROUPS
 from flowrt.state.classes import Unfit
 from flowrt.state.keys import decode_key
 
-SLICE_ENTRIES: Final = 128
-SLICE_BYTES: Final = 128 * 1024
-"""A slice ends at whichever comes first, so that it takes well under a millisecond."""
+SLICE_NS: Final = 200_000
+"""Work of about so many nanoseconds is done without a pause."""
+
+ENTRY_NS: Final = 1_500
+"""What writing one entry costs, about, and a nanosecond more for each byte."""
+
+BATCHED_NS: Final = 100
+"""What writing one entry in a batch costs, about."""
 
 EncodedKey: TypeAlias = tuple[bytes, bytes | None]
 _NO_NAME: Final[EncodedKey] = (b"", None)
@@ -57,18 +73,28 @@ class BlockWriter:
         name: EncodedKey = _NO_NAME,
         value: bytes = b"",
     ) -> int:
-        """Add an entry; return its size in bytes, about."""
+        """Add an entry; return what that cost (ns), about."""
         key_data, own_key = key
         name_data, own_name = name
         wrapped = operation == WRITE and not (own_key is None and own_name is None)
         if wrapped:
             value = _wrap((own_key, own_name, bytes(value)))
+        add_entry(self._data(group), operation, key_data, name_data, value, wrapped)
+        self._counts[group] += 1
+        return ENTRY_NS + len(key_data) + len(name_data) + len(value)
+
+    def add_batch(self, group: int, values: Batch) -> bool:
+        """Add the writes of a plain dict; False, and nothing, where it cannot be a batch."""
+        if not add_batch(self._data(group), values):
+            return False
+        self._counts[group] += len(values)
+        return True
+
+    def _data(self, group: int) -> bytearray:
         data = self._groups.get(group)
         if data is None:
             data = self._groups[group] = bytearray((self._kind,))
-        add_entry(data, operation, key_data, name_data, value, wrapped)
-        self._counts[group] += 1
-        return len(key_data) + len(name_data) + len(value)
+        return data
 
     def finish(self) -> Iterator[Block]:
         """Yield the blocks one by one, for making one is a copy."""
@@ -87,7 +113,21 @@ class Stored(NamedTuple):
 
 
 def read_block(block: Block, place: Place, kind: int) -> Iterator[Stored]:
-    """Iterate over a block's entries; `StateError` where it is damaged or of another kind."""
+    """Iterate over a block's entries; `StateError` where it is damaged or of another kind.
+
+    For a value state take `read_values`.
+    """
+    for stored in _read(block, place, kind):
+        assert isinstance(stored, Stored), "only a value state has batches"
+        yield stored
+
+
+def read_values(block: Block, place: Place) -> Iterator[Stored | Batch]:
+    """Do as `read_block` for a value state, whose blocks may have batches too."""
+    return _read(block, place, VALUE)
+
+
+def _read(block: Block, place: Place, kind: int) -> Iterator[Stored | Batch]:
     if (stored := kind_of(block)) != kind:
         raise place.error(
             f"the checkpoint holds a {KINDS[stored]} state of that name, and a {KINDS[kind]} state "
@@ -96,6 +136,9 @@ def read_block(block: Block, place: Place, kind: int) -> Iterator[Stored]:
     last_data: bytes | None = None
     last_key: Any = None
     for operation, key_data, name_data, value, wrapped in read_entries(block):
+        if operation == BATCH:
+            yield read_batch(block, key_data, value)
+            continue
         if wrapped:
             try:
                 own_key, own_name, value = _unwrap(value)

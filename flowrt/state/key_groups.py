@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from reprlib import repr as short
 from typing import Any, Final
 from zlib import crc32
@@ -20,6 +21,9 @@ assert 1 << (32 - _SHIFT) == KEY_GROUPS, "the groups are taken from the top bits
 _GOLDEN: Final = 0x9E3779B97F4A7C15
 """2**64 divided by the golden ratio: its multiples lie evenly (Knuth, multiplicative hashing)."""
 
+_LAST: Final = KEY_GROUPS - 1
+_TEXT: Final = {str}
+_NUMBER: Final = {int}
 _ITEMS: Final = frozenset({int, str, bytes, type(None)})
 _pack: Final = Encoder().encode
 
@@ -46,6 +50,19 @@ def key_group(key: Any) -> int:
         raise StateError(f"the key {short(key)} has no key group: {error}") from error
 
 
+def key_groups(keys: Collection[Any]) -> list[int]:
+    """Return the group of each key, in order: quicker than one by one. `StateError` as there."""
+    kinds = set(map(type, keys))
+    if kinds == _TEXT:
+        try:
+            return [crc32(key.encode()) >> _SHIFT for key in keys]
+        except UnicodeEncodeError:
+            pass  # half a character: that key takes the longer way
+    if kinds == _NUMBER:
+        return [(((key ^ (key >> 32)) * _GOLDEN) >> 57) & _LAST for key in keys]
+    return list(map(key_group, keys))
+
+
 def _group_of(form: Any) -> int:
     kind = type(form)
     if kind is int:
@@ -62,4 +79,4 @@ def _group_of(form: Any) -> int:
 
 
 def _spread(number: int) -> int:
-    return (((number ^ (number >> 32)) * _GOLDEN) >> 57) & (KEY_GROUPS - 1)
+    return (((number ^ (number >> 32)) * _GOLDEN) >> 57) & _LAST

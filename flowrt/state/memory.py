@@ -16,7 +16,7 @@ from flowrt.contract.state import (
     StateSpec,
     ValueState,
 )
-from flowrt.state.blocks import SLICE_BYTES, SLICE_ENTRIES, BlockWriter, Place
+from flowrt.state.blocks import SLICE_NS, BlockWriter, Place
 from flowrt.state.classes import Unfit
 from flowrt.state.codec import codec_for
 from flowrt.state.handles import (
@@ -180,12 +180,11 @@ class FrozenState:
 
     def _slices(self) -> Iterator[list[Block]]:
         blocks: list[Block] = []
-        entries = size = 0
-        for written in self._write(blocks):
-            entries += 1
-            size += written
-            if entries >= SLICE_ENTRIES or size >= SLICE_BYTES:
-                entries = size = 0
+        spent = 0
+        for cost in self._write(blocks):
+            spent += cost
+            if spent >= SLICE_NS:
+                spent = 0
                 yield []
         self.is_encoded = True
         yield blocks

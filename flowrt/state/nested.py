@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from flowrt.contract.entries import CLEAR, DROP, LIST, MAP, WRITE
 from flowrt.contract.snapshot import Block
-from flowrt.state.blocks import SLICE_ENTRIES, BlockWriter, read_block, restore_error
+from flowrt.state.blocks import BlockWriter, read_block, restore_error
 from flowrt.state.classes import Unfit
 from flowrt.state.keys import EXACT, encode_key
 from flowrt.state.sealer import Sealer
@@ -121,7 +121,7 @@ class MapTable:
         return True
 
     def write_frozen(self, writer: BlockWriter) -> Iterator[int]:
-        """Write what is frozen; yields the size of each entry (bytes)."""
+        """Write what is frozen; yields what each entry cost (ns)."""
         encode = self.sealer.codec.encode
         while self._frozen:
             key, change = self._frozen.popitem()
@@ -222,7 +222,7 @@ class ListTable:
         return True
 
     def write_frozen(self, writer: BlockWriter) -> Iterator[int]:
-        """Write what is frozen; yields the size of each entry (bytes)."""
+        """Write what is frozen; yields what each entry cost (ns)."""
         encode = self.sealer.codec.encode
         while self._frozen:
             key, change = self._frozen.popitem()
@@ -269,10 +269,12 @@ class ListTable:
 
 
 _EMPTY: Final[Mapping[Any, Any]] = {}
+_FREED_AT_ONCE: Final = 1_000
+_FREED_NS: Final = 100
 
 
 def _dismantle(entries: dict[Any, Any]) -> Iterator[int]:
     """Take a large dict apart bit by bit: freed at once, it would be a pause of its own."""
-    while len(entries) > SLICE_ENTRIES:
+    while len(entries) > _FREED_AT_ONCE:
         entries.popitem()
-        yield 0
+        yield _FREED_NS

@@ -1,20 +1,27 @@
-"""Blocks are merged as bytes: last write wins, clears and drops count, and damage is told."""
+"""Entries and batches are read as they were added, and damage is told."""
 
 from __future__ import annotations
+
+import math
+from enum import IntEnum
+from typing import Any
 
 import pytest
 
 from flowrt.contract.entries import (
+    BATCH,
     CLEAR,
     DROP,
-    LIST,
     MAP,
+    PLAIN_VALUES,
     VALUE,
     WRITE,
     Entry,
+    add_batch,
     add_entry,
     kind_of,
-    merge_blocks,
+    plain_part,
+    read_batch,
     read_entries,
 )
 from flowrt.contract.errors import StateError
@@ -32,10 +39,6 @@ def write(key: bytes, value: bytes, name: bytes = b"") -> Entry:
     return Entry(WRITE, key, name, value)
 
 
-def merged(*blocks: Block, drop_deleted: bool = False) -> list[Entry]:
-    return list(read_entries(merge_blocks(blocks, drop_deleted)))
-
-
 @pytest.mark.parametrize("size", [0, 1, 255, 256, 70_000])
 def test_entries_are_read_as_they_were_added(size: int) -> None:
     entries = [
@@ -47,61 +50,6 @@ def test_entries_are_read_as_they_were_added(size: int) -> None:
 
     assert list(read_entries(block(MAP, *entries))) == entries
     assert kind_of(block(MAP, *entries)) == MAP
-
-
-def test_the_last_value_of_a_key_wins() -> None:
-    old = block(VALUE, write(b"a", b"1"), write(b"b", b"1"))
-    new = block(VALUE, Entry(CLEAR, b"b"), write(b"a", b"2"), Entry(CLEAR, b"c"))
-
-    assert merged(old, new) == [write(b"a", b"2"), Entry(CLEAR, b"b"), Entry(CLEAR, b"c")]
-    assert merged(old, new, drop_deleted=True) == [write(b"a", b"2")]
-
-
-def test_a_value_written_after_its_deletion_is_one_entry() -> None:
-    old, new = block(VALUE, Entry(CLEAR, b"a")), block(VALUE, write(b"a", b"2"))
-
-    assert merged(old, new) == [write(b"a", b"2")]
-
-
-def test_names_of_a_map_are_merged_one_by_one() -> None:
-    old = block(MAP, write(b"k", b"1", b"x"), write(b"k", b"1", b"y"), write(b"k", b"1", b"z"))
-    new = block(MAP, Entry(DROP, b"k", b"x"), write(b"k", b"2", b"y"), write(b"k", b"2", b"x"))
-
-    kept = [write(b"k", b"2", b"y"), write(b"k", b"1", b"z"), write(b"k", b"2", b"x")]
-    assert merged(old, new) == [Entry(DROP, b"k", b"x"), *kept]
-    assert merged(old, new, drop_deleted=True) == kept
-
-
-@pytest.mark.parametrize("kind", [MAP, LIST])
-def test_a_clear_forgets_what_came_before(kind: int) -> None:
-    old = block(kind, write(b"k", b"1"), write(b"other", b"1"))
-    new = block(kind, Entry(CLEAR, b"k"), write(b"k", b"2"))
-
-    assert merged(old, new) == [Entry(CLEAR, b"k"), write(b"k", b"2"), write(b"other", b"1")]
-    assert merged(old, new, drop_deleted=True) == [write(b"k", b"2"), write(b"other", b"1")]
-
-
-def test_elements_of_a_list_stay_in_order() -> None:
-    old = block(LIST, write(b"k", b"1"), write(b"j", b"7"), write(b"k", b"1"))
-    new = block(LIST, write(b"k", b"3"))
-
-    assert merged(old, new) == [*[write(b"k", v) for v in (b"1", b"1", b"3")], write(b"j", b"7")]
-
-
-def test_all_deleted_leaves_an_empty_block() -> None:
-    whole = merge_blocks([block(VALUE, Entry(CLEAR, b"a"))], drop_deleted=True)
-
-    assert (whole.entries, list(read_entries(whole))) == (0, [])
-
-
-@pytest.mark.parametrize(
-    "blocks",
-    [[], [block(VALUE), block(MAP)], [block(VALUE), block(VALUE, group=4)]],
-    ids=["none", "kinds", "groups"],
-)
-def test_blocks_that_do_not_belong_together_are_refused(blocks: list[Block]) -> None:
-    with pytest.raises(ValueError, match="one state, key group and kind"):
-        merge_blocks(blocks, drop_deleted=False)
 
 
 def test_a_block_cut_anywhere_is_damaged() -> None:
@@ -122,3 +70,102 @@ def test_what_is_no_block_is_damaged(data: bytes) -> None:
 def test_a_wrong_count_is_damage() -> None:
     with pytest.raises(StateError, match="1 entries where 2 were written"):
         list(read_entries(block(VALUE, write(b"a", b"1"), count=2)))
+
+
+def batch(values: dict[Any, Any], count: int | None = None) -> Block:
+    data = bytearray((VALUE,))
+    assert add_batch(data, values)
+    return Block("s", 3, len(values) if count is None else count, bytes(data))
+
+
+def read(whole: Block) -> dict[Any, Any]:
+    (entry,) = read_entries(whole)
+    assert entry.operation == BATCH
+    return read_batch(whole, entry.key, entry.value)
+
+
+PLAIN = {
+    0: 1,
+    -(2**63): 2**64 - 1,
+    "": "x" * 255,
+    "1": 1.0,
+    1: True,
+    2: None,
+    3: b"\xff",
+    4: math.inf,
+    5: -0.0,
+    "é\x00": "",
+}
+
+
+def test_a_batch_comes_back_as_it_was() -> None:
+    back = read(batch(PLAIN))
+
+    assert repr(back) == repr(PLAIN)
+    assert plain_part(PLAIN, PLAIN_VALUES) is PLAIN
+
+
+def test_a_number_that_is_none_comes_back_in_a_batch() -> None:
+    assert math.isnan(read(batch({"k": math.nan}))["k"])
+
+
+class Colour(IntEnum):
+    RED = 1
+
+
+class Name(str):
+    __slots__ = ()
+
+
+@pytest.mark.parametrize(
+    "key", [True, 1.0, None, b"k", ("a", 1), Colour.RED, Name("n"), "k" * 256], ids=repr
+)
+def test_only_plain_short_keys_are_for_batches(key: Any) -> None:
+    assert plain_part({"a": 1, key: 1, 7: 1}, PLAIN_VALUES) == {"a": 1, 7: 1}
+
+
+@pytest.mark.parametrize("value", [[1], (), Colour.RED, Name("n"), "v" * 256, b"v" * 256], ids=repr)
+def test_only_plain_short_values_are_for_batches(value: Any) -> None:
+    assert plain_part({"a": 1, "k": value, "b": None}, PLAIN_VALUES) == {"a": 1, "b": None}
+
+
+def test_values_of_other_types_than_wanted_are_not_for_batches() -> None:
+    assert plain_part({"a": 1, "b": 1.0, "c": True}, frozenset({int})) == {"a": 1}
+    assert plain_part({"a": 1}, frozenset()) == {}
+
+
+@pytest.mark.parametrize("odd", [2**64, -(2**63) - 1, "half \ud800"])
+def test_what_msgpack_cannot_carry_leaves_nothing_of_a_batch(odd: Any) -> None:
+    data = bytearray((VALUE,))
+
+    assert not add_batch(data, {"a": 1, "b": odd})
+    assert not add_batch(data, {"a": 1, odd: 1})
+    assert data == bytearray((VALUE,))
+
+
+def test_a_batch_cut_anywhere_is_damaged() -> None:
+    whole = batch(PLAIN)
+
+    for size in range(len(whole.data)):
+        with pytest.raises(StateError, match="'s', key group 3, is damaged"):
+            read(Block("s", 3, whole.entries, whole.data[:size]))
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\xc1", b"\x01", b"\x91\x01", b"\x81\xc3\x01", b"\x81\x01\x01\x02"]
+)
+def test_bytes_that_are_no_batch_are_damaged(data: bytes) -> None:
+    with pytest.raises(StateError, match="is damaged: a batch cannot be read: "):
+        read_batch(batch({}), b"\x01\x00\x00\x00", data)
+
+
+def test_a_batch_with_a_key_too_few_is_damaged() -> None:
+    with pytest.raises(StateError, match="a batch has 1 entries and should have 2"):
+        read_batch(batch({}), b"\x02\x00\x00\x00", b"\x82\x01\x01\x01\x02")
+    with pytest.raises(StateError, match="1 entries where 2 were written"):
+        read(batch({"a": 1}, count=2))
+
+
+def test_a_map_has_no_batches() -> None:
+    with pytest.raises(StateError, match="is damaged"):
+        list(read_entries(block(MAP, Entry(BATCH, b"\x00\x00\x00\x00", b"", b"\x80"))))

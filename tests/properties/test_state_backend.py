@@ -10,16 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowrt.contract.entries import merge_blocks
-from flowrt.contract.snapshot import Block
+from flowrt.contract.merging import merge_blocks
+from flowrt.contract.snapshot import MISSING, Block, Table
 from flowrt.contract.state import ListState, MapState, StateSpec, ValueState
-from flowrt.state import memory
+from flowrt.state import layers, memory, table
 from flowrt.state.memory import MemoryBackend
 from tests.state.kit import Scope, restored
 
-KEYS = [True, 1, ("a", 2.0)]
+KEYS = [True, 1, 1.0, ("a", 2.0), "a", "half \ud800", 2**64, 7]
 NAMES = ["x", 0, False]
-VALUES = st.one_of(st.integers(), st.text(max_size=3), st.lists(st.integers(), max_size=2))
+PLAIN = st.one_of(
+    st.integers(), st.text(max_size=3), st.booleans(), st.none(), st.floats(allow_nan=False)
+)
+VALUES = st.one_of(PLAIN, st.lists(st.integers(), max_size=2))
 WRITES = st.tuples(
     st.sampled_from(["write", "write", "drop", "clear"]),
     st.sampled_from(KEYS),
@@ -38,6 +41,9 @@ HISTORIES = st.lists(
 class ValueTwin:
     spec: StateSpec[Any] = ValueState(name="s")
 
+    def bind(self, backend: MemoryBackend, scope: Scope) -> Any:
+        return backend.handle(type(self).spec, scope)
+
     def write(self, model: dict[Any, Any], handle: Any, key: Any, name: Any, value: Any) -> None:
         handle.set(value)
         model[key] = value
@@ -51,6 +57,36 @@ class ValueTwin:
 
     def check(self, model: dict[Any, Any], handle: Any, key: Any) -> None:
         assert handle.get() == model.get(key)
+        assert type(handle.get()) is type(model.get(key))
+
+
+class FusedTwin(ValueTwin):
+    """Reads and writes as fused code does."""
+
+    def bind(self, backend: MemoryBackend, scope: Scope) -> Any:
+        return FusedHandle(backend.table("s", None), scope)
+
+
+class FusedHandle:
+    def __init__(self, table: Table, scope: Scope) -> None:
+        self.table = table
+        self.scope = scope
+
+    def get(self) -> Any:
+        entries, key = self.entries(), self.scope.key
+        stored = entries[key] if key in entries else self.table.cold(key)
+        return None if stored is MISSING else self.table.unseal(stored)
+
+    def set(self, value: Any) -> None:
+        self.get()
+        self.entries()[self.scope.key] = self.table.seal(self.scope.key, value)
+
+    def clear(self) -> None:
+        self.table.delete(self.scope.key)
+
+    def entries(self) -> dict[Any, Any]:
+        layer = self.table.writable()
+        return layer[hash(self.scope.key) % len(layer)]
 
 
 class ListTwin(ValueTwin):
@@ -134,7 +170,7 @@ class Run:
 
     def check_files(self) -> None:
         scope = Scope()
-        handle = restored(*self.files).handle(type(self.twin).spec, scope)
+        handle = self.twin.bind(restored(*self.files), scope)
         for scope.key in KEYS:
             self.twin.check(self.durable, handle, scope.key)
 
@@ -145,7 +181,7 @@ class Run:
     def restore(self) -> None:
         self.scope = Scope()
         self.backend: MemoryBackend = restored(*self.files)
-        self.handle = self.backend.handle(type(self.twin).spec, self.scope)
+        self.handle = self.twin.bind(self.backend, self.scope)
         self.model = deepcopy(self.durable)
         self.encoding = iter(())
 
@@ -166,12 +202,29 @@ def merged(files: list[list[Block]], drop_deleted: bool) -> list[Block]:
 
 @pytest.fixture(autouse=True)
 def _slices_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "SLICE_ENTRIES", 1)
+    monkeypatch.setattr(memory, "SLICE_NS", 1)
 
 
 @pytest.mark.parametrize("twin", [ValueTwin(), ListTwin(), MapTwin()], ids=["value", "list", "map"])
 @given(history=HISTORIES)
 def test_a_state_is_a_dict_at_any_cut(twin: ValueTwin, history: list[Any]) -> None:
+    follow(twin, history)
+
+
+@pytest.mark.parametrize(("large", "sorted_", "some"), [(0, 1, 1), (2, 2, 2), (1, 100, 100)])
+@pytest.mark.parametrize("twin", [ValueTwin(), FusedTwin()], ids=["value", "fused"])
+@given(history=HISTORIES)
+def test_a_value_state_is_a_dict_in_layers_of_any_size(
+    twin: ValueTwin, large: int, sorted_: int, some: int, history: list[Any]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layers, "LARGE", large)
+        patch.setattr(table, "ROUND", sorted_)
+        patch.setattr(table, "SOME", some)
+        follow(twin, history)
+
+
+def follow(twin: ValueTwin, history: list[Any]) -> None:
     run = Run(twin)
 
     for step in history:

@@ -14,7 +14,7 @@ import pytest
 
 from flowrt.contract.errors import StateError
 from flowrt.contract.state import KEY_GROUPS
-from flowrt.state.key_groups import key_group
+from flowrt.state.key_groups import key_group, key_groups
 from tests.state.classes import Basket, ByIdentity, Carrier, Color, Half, Labelled, Place
 
 # Checkpoints on disk depend on these: they never change.
@@ -112,3 +112,24 @@ def test_a_class_that_cannot_be_found_again_is_refused() -> None:
 )
 def test_enums_and_frozen_classes_are_keys(key: Any) -> None:
     assert 0 <= key_group(key) < KEY_GROUPS
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        [],
+        list(range(-500, 500)),
+        ["a", "JFK", ""],
+        ["a", "half \ud800"],
+        [1, True, 2.5, "a", None, ("a", 1), 2**70],
+        [True, False],
+        [2**70, -1],
+    ],
+)
+def test_groups_of_many_keys_are_those_of_each(keys: list[Any]) -> None:
+    assert key_groups(keys) == [key_group(key) for key in keys]
+
+
+def test_one_bad_key_among_many_is_told() -> None:
+    with pytest.raises(StateError, match="the key nan has no key group"):
+        key_groups([1, float("nan"), "a"])

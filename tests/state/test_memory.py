@@ -117,17 +117,29 @@ def test_a_freeze_sees_no_later_write() -> None:
 def test_encoding_goes_in_slices_and_leaves_the_state_whole() -> None:
     backend = MemoryBackend("orders")
     table = backend.table("count", int)
-    for key in range(1_000):
+    for key in range(10_000):
         table.put(key, key)
 
     frozen = backend.freeze()
     assert frozen is not None
     slices = list(map(len, frozen.encode()))
 
-    assert len(slices) > 1_000 / 128
+    assert len(slices) > 10_000 / 1_024
     assert slices[:-1] == [0] * (len(slices) - 1)
     assert slices[-1] == 128
-    assert dict(table.items()) == {key: key for key in range(1_000)}
+    assert dict(table.items()) == {key: key for key in range(10_000)}
+
+
+def test_values_that_are_written_one_by_one_end_a_slice_sooner() -> None:
+    backend = MemoryBackend("orders")
+    table = backend.table("price", Decimal)
+    for key in range(10_000):
+        table.put(key, Decimal(key))
+
+    frozen = backend.freeze()
+    assert frozen is not None
+
+    assert len(list(frozen.encode())) > 10_000 / 150
 
 
 def test_a_large_value_ends_its_slice() -> None:
@@ -153,7 +165,7 @@ def test_a_large_map_and_list_of_one_key_are_written_in_slices() -> None:
     assert frozen is not None
     slices = list(frozen.encode())
 
-    assert len(slices) > 4_000 / 128
+    assert len(slices) > 4_000 / 150
     again = restored(slices[-1])
     assert list(bound(MapState(name="i"), "k", again).keys()) == list(range(2_000))
     assert bound(ListState(name="l"), "k", again).get() == list(range(2_000))
@@ -182,18 +194,19 @@ def test_fused_code_sees_deleted_keys_as_missing() -> None:
     snapshot(backend)
     table.delete("a")
 
-    assert table.delta.get("a", MISSING) is MISSING
-    assert table.cold("a") is MISSING
+    (newest,) = table.writable()
+    assert newest["a"] is MISSING
     assert table.get("a") is MISSING
     assert list(table.items()) == []
 
 
-def test_fused_code_may_write_to_the_delta() -> None:
+def test_fused_code_may_write_to_the_newest_layer() -> None:
     backend = MemoryBackend("orders")
     table: Table = backend.table("count", int)
 
     assert table.scalar is int
-    table.delta["a"] = table.seal("a", 5)
+    (newest,) = table.writable()
+    newest["a"] = table.seal("a", 5)
 
     again = restored(snapshot(backend))
     assert again.table("count", int).get("a") == 5
@@ -369,7 +382,8 @@ def test_a_declaration_that_is_wrong_is_told() -> None:
 def test_a_value_that_does_not_fit_fails_the_snapshot_by_name() -> None:
     backend = MemoryBackend("orders")
     table = backend.table("count", int)
-    table.delta["a"] = object()  # past `seal`, as only broken code does
+    (newest,) = table.writable()
+    newest["a"] = object()  # past `seal`, as only broken code does
 
     with pytest.raises(
         StateError, match="operator 'orders', state 'count', key 'a': a value of ty"
