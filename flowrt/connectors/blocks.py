@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from anyio.lowlevel import checkpoint
@@ -11,12 +12,30 @@ from flowrt.contract.errors import InputError
 from flowrt.contract.world import Files
 
 BLOCK_BYTES: Final = 256 * 1024
+START_BYTES: Final = 1024
+"""How many of a file's first bytes tell whether it is still the same file."""
 _GZIP: Final = 31
 """zlib's `wbits` for: a gzip header and trailer around each member."""
 
 
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """What lies before an offset: the first bytes of the file, and the very last byte.
+
+    `rest` was read already and follows the offset.
+    """
+
+    start: bytes = b""
+    last: bytes = b""
+    rest: bytes = b""
+
+
 class Blocks(Protocol):
     """Reads a file from some offset to its end."""
+
+    async def skip(self, count: int) -> Skipped:
+        """Go on behind the first `count` bytes; asked first. `InputError` if there are fewer."""
+        ...
 
     async def next(self) -> bytes:
         """Return the bytes that follow, at most a block; b"" where the file ends (for now)."""
@@ -30,19 +49,31 @@ class Blocks(Protocol):
 class PlainBlocks:
     """The bytes of a file as they are. One that grows is followed: after b"" more may come."""
 
-    def __init__(self, files: Files, path: str, offset: int = 0) -> None:
+    def __init__(self, files: Files, path: str) -> None:
         self._files = files
         self._path = path
-        self._offset = offset
+        self._offset = 0
+
+    async def skip(self, count: int) -> Skipped:
+        """See `Blocks.skip`; reads nothing but what it returns."""
+        if not count:
+            return Skipped()
+        start = await self._read(0, min(count, START_BYTES))
+        last = start[-1:] if count <= START_BYTES else await self._read(count - 1, 1)
+        self._offset = count
+        return Skipped(start, last)
 
     async def next(self) -> bytes:
         """See `Blocks.next`."""
-        try:
-            block = await self._files.read(self._path, self._offset, BLOCK_BYTES)
-        except OSError as error:
-            raise cannot_read(self._path, error) from error
+        block = await self._read(self._offset, BLOCK_BYTES)
         self._offset += len(block)
         return block
+
+    async def _read(self, offset: int, size: int) -> bytes:
+        try:
+            return await self._files.read(self._path, offset, size)
+        except OSError as error:
+            raise cannot_read(self._path, error) from error
 
     async def left(self, position: int) -> int:
         """See `Blocks.left`; exact."""
@@ -77,17 +108,20 @@ class GzipBlocks:
             if block := self._inflate():
                 return block
 
-    async def skip(self, count: int) -> bytes:
-        """Read on over `count` bytes; return what follows in the same block (may be b"")."""
+    async def skip(self, count: int) -> Skipped:
+        """See `Blocks.skip`; reads and unpacks all that it skips."""
+        start = last = b""
         while count:
             block = await self.next()
             if not block:
                 raise shorter_than(self._path, "its end", count)
+            start += block[: min(START_BYTES - len(start), count)]
+            last = block[:count][-1:]
             if len(block) > count:
-                return block[count:]
+                return Skipped(start, last, block[count:])
             count -= len(block)
             await checkpoint()
-        return b""
+        return Skipped(start, last)
 
     async def left(self, position: int) -> int:
         """See `Blocks.left`: compressed bytes, as if each held as much as those until here."""
@@ -135,9 +169,19 @@ def cannot_read(path: str, error: OSError) -> InputError:
     )
 
 
+def replaced(path: str, size: int) -> InputError:
+    """Return the error for a file whose first `size` bytes are others than when they were read."""
+    return InputError(
+        f"{path} was replaced: its first {size} bytes are not those that were read before. {_ANEW}"
+    )
+
+
 def shorter_than(path: str, where: str, missing: int) -> InputError:
     """Return the error for a file that ends before the position to go on from."""
     return InputError(
         f"{path} was replaced or cut: {where} lies {missing} bytes before the position to go on "
-        "from. Give the new file another name, or start the flow from a new checkpoint folder"
+        f"from. {_ANEW}"
     )
+
+
+_ANEW: Final = "Give the new file another name, or start the flow from a new checkpoint folder"

@@ -14,7 +14,7 @@ from flowrt.connectors.csv_format import CsvFormat
 from flowrt.connectors.files_reader import FileReader, ReadOptions, is_gzip
 from flowrt.connectors.paths import find_files, nothing_found
 from flowrt.contract.errors import ConfigError
-from flowrt.contract.source import Position, Reader, Source, SourceContext, Split
+from flowrt.contract.source import UNKNOWN, Position, Reader, Source, SourceContext, Split
 from flowrt.contract.time import Duration, duration_ms
 
 T = TypeVar("T")
@@ -34,9 +34,15 @@ class FileSource(Source[T], Generic[T]):
     """Reads a file, the files of a folder, or those that a pattern such as "logs/*.gz" matches.
 
     Exactly once end to end, with a sink that allows it: a position is a byte offset, so reading
-    again gives the same records, as long as files are neither changed nor renamed (a file that
-    became shorter is noticed). Each file is a split; a subtask reads its files one after the
-    other, by name.
+    again gives the same records, as long as what was read of a file stays as it was. That a file
+    became shorter, or begins with other bytes (the first 1,024 are looked at), is noticed when it
+    is opened again, and is an `InputError`. Each file is a split; a subtask reads its files one
+    after the other, by path. A file is known by its name below the folder or pattern given: the way
+    to the folder may be spelled otherwise, and the folder moved.
+
+    When a flow that had finished is started again, files that have grown are read on, and others
+    are not even opened; a last line that had no newline must not go on then. A file that is gone is
+    remembered for a day: one of its name and size that comes before is the same file.
 
     `format` is "jsonl" (one JSON value a line; blank lines are left out), "csv" (dicts of text by
     the header row; a `CsvFormat` says more) or "text" (lines as `str`). With `type` (a dataclass,
@@ -45,11 +51,14 @@ class FileSource(Source[T], Generic[T]):
 
     `watch` goes on looking for new files, which must appear whole (by rename); `follow` reads on
     when a file grows, and then takes a line only once its newline is there. Both look each
-    `discovery_interval`, and then the source never ends.
+    `discovery_interval`, and then the source never ends. A log that is followed must not be
+    rotated to the same name: another file in its place is an `InputError` once it is longer than
+    the first was, or at once if it is shorter.
 
     A line that cannot be read raises `InputError` with file, byte offset and start of the line;
-    with `on_error="skip"` it is logged and counted in `skipped`. `ConfigError` where a path does
-    not exist.
+    with `on_error="skip"` it is logged and counted in `skipped`. `ConfigError` where a path, or the
+    folder of a pattern, does not exist (also later, while it is watched), where it is a pipe, and
+    where a name is not UTF-8.
     """
 
     @overload
@@ -129,17 +138,23 @@ class FileSource(Source[T], Generic[T]):
         return f"files {self._path} ({format if isinstance(format, str) else 'csv'}{how})"
 
     async def splits(self, ctx: SourceContext) -> Sequence[Split]:
-        """Return the files there are, by name; the id of a split is its path as given here."""
+        """Return the files there are, by path.
+
+        The id of a split is the file's name below the folder or pattern given, so that it does not
+        depend on how the way there is spelled; its version is the size. A file that is followed
+        never ends.
+        """
         found = await find_files(ctx.world.files, self._path)
         if not found and not self._watch:
             raise nothing_found(self._path)
-        return [Split(path) for path in found]
+        followed = self._options.follow_ms is not None
+        return [Split(f.name, f.path, UNKNOWN if followed else f.size) for f in found]
 
     async def reader(
         self, split: Split, position: Position | None, ctx: SourceContext
     ) -> Reader[T]:
-        """Return a reader of one file; the position is a byte offset."""
-        return FileReader(split.id, position, ctx.world, self._options)
+        """Return a reader of one file; a position is a byte offset, with a checksum."""
+        return FileReader(split.data, position, ctx.world, self._options)
 
     def _count_skipped(self) -> None:
         self.skipped += 1

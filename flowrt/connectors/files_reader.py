@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import logging
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from flowrt.connectors.blocks import Blocks, GzipBlocks, PlainBlocks, cannot_read, shorter_than
+from flowrt.connectors.blocks import (
+    START_BYTES,
+    Blocks,
+    GzipBlocks,
+    PlainBlocks,
+    cannot_read,
+    replaced,
+    shorter_than,
+)
 from flowrt.connectors.csv_format import CsvFormat, CsvLines, check_fields, read_rows
 from flowrt.connectors.formats import SHOWN_BYTES, Broken, Format, JsonLines, TextLines, split_lines
 from flowrt.connectors.lines import Lines
-from flowrt.connectors.waiting import wait_until
 from flowrt.contract.errors import ConfigError, InputError
 from flowrt.contract.source import Chunk
+from flowrt.contract.waiting import wait_until
 from flowrt.contract.world import Files, World
 
 T = TypeVar("T")
@@ -37,11 +46,18 @@ class ReadOptions:
 
 
 class FileBytes:
-    """A file as lines from an offset on; knows whether it ended."""
+    """A file as lines from a position on; knows whether it ended.
 
-    def __init__(self, world: World, path: str, offset: int, options: ReadOptions) -> None:
-        self.lines = Lines(offset)
+    A position holds the offset of a byte, and a checksum of the file's first bytes before it: by
+    these it is noticed when another file has taken the place. An offset alone is taken, too.
+    """
+
+    def __init__(self, world: World, path: str, position: Any, options: ReadOptions) -> None:
+        self.lines = Lines(offset_of(position))
         self.ended = False
+        self._checksum = position["start"] if isinstance(position, dict) else None
+        self._start = b""
+        self._in_line = False
         self._world = world
         self._path = path
         self._options = options
@@ -55,11 +71,26 @@ class FileBytes:
             block = await self._blocks.next()
             if not block:
                 await self._at_end()
-        if not self.lines.fed_until:
-            block = await self._without_mark(self._blocks, block)
+        at_start = not self.lines.fed_until
+        if at_start:
+            block = await self._with_mark(self._blocks, block)
+        elif self._in_line and block == b"\r":
+            block += await self._blocks.next()
+        if len(self._start) < START_BYTES:
+            self._start += block[: START_BYTES - len(self._start)]
+        if at_start and block.startswith(_BYTE_ORDER_MARK):
+            self.lines.offset = len(_BYTE_ORDER_MARK)
+            block = block[len(_BYTE_ORDER_MARK) :]
+        if self._in_line and block:
+            block = self._behind_line(block)
         self.lines.feed(block)
         if self.lines.unfinished > self._options.max_line_bytes:
             raise self.too_long(self.lines.whole)
+
+    def position(self) -> dict[str, int]:
+        """Return the position behind the lines that were taken."""
+        offset = self.lines.offset
+        return {"byte": offset, "start": zlib.crc32(self._start[:offset])}
 
     async def left(self, position: int) -> int:
         """Return how many bytes on the disk lie behind a position, about."""
@@ -79,14 +110,18 @@ class FileBytes:
     async def _open(self) -> tuple[Blocks, bytes]:
         files, offset = self._world.files, self.lines.offset
         await self._check_size(files, offset)
-        if not is_gzip(self._path):
-            return PlainBlocks(files, self._path, offset), b""
-        if self._options.follow_ms is not None:
+        compressed = is_gzip(self._path)
+        if compressed and self._options.follow_ms is not None:
             raise ConfigError(f"{self._path} is compressed and cannot be followed while it grows")
-        gzip = GzipBlocks(files, self._path)
-        return gzip, await gzip.skip(offset)
+        blocks = GzipBlocks(files, self._path) if compressed else PlainBlocks(files, self._path)
+        skipped = await blocks.skip(offset)
+        if self._checksum is not None and zlib.crc32(skipped.start) != self._checksum:
+            raise replaced(self._path, len(skipped.start))
+        self._start = skipped.start
+        self._in_line = skipped.last not in (b"", b"\n")
+        return blocks, skipped.rest
 
-    async def _check_size(self, files: Files, expected: int) -> None:
+    async def _check_size(self, files: Files, expected: int) -> int:
         try:
             size = await files.size(self._path)
         except OSError as error:
@@ -95,6 +130,7 @@ class FileBytes:
             raise cannot_read(self._path, FileNotFoundError(2, "the file is gone"))
         if size < expected and not is_gzip(self._path):
             raise shorter_than(self._path, f"its end, at byte {size},", expected - size)
+        return size
 
     async def _at_end(self) -> None:
         if self._options.follow_ms is None:
@@ -103,30 +139,47 @@ class FileBytes:
             return
         clock = self._world.clock
         await wait_until(clock, clock.now_ms() + self._options.follow_ms)
-        await self._check_size(self._world.files, self.lines.fed_until)
+        size = await self._check_size(self._world.files, self.lines.fed_until)
+        if size > self.lines.fed_until:
+            # It may be another file by now, which took its name and has grown longer.
+            known = len(self._start)
+            now = await PlainBlocks(self._world.files, self._path).skip(known)
+            if now.start != self._start:
+                raise replaced(self._path, known)
 
-    async def _without_mark(self, blocks: Blocks, block: bytes) -> bytes:
-        """Leave out a byte order mark at the start of the file."""
+    async def _with_mark(self, blocks: Blocks, block: bytes) -> bytes:
+        """Return the first block, with a byte order mark whole if there is one."""
         while block and len(block) < len(_BYTE_ORDER_MARK) and _BYTE_ORDER_MARK.startswith(block):
             more = await blocks.next()
             if not more:
                 break
             block += more
-        if block.startswith(_BYTE_ORDER_MARK):
-            self.lines.offset = len(_BYTE_ORDER_MARK)
-            return block[len(_BYTE_ORDER_MARK) :]
         return block
+
+    def _behind_line(self, block: bytes) -> bytes:
+        """Leave out the newline that the last line before the position did not have yet."""
+        self._in_line = False
+        newline = b"\r\n" if block.startswith(b"\r\n") else b"\n"
+        if not block.startswith(newline):
+            raise InputError(
+                f"{self._path}: when it was read to its end, at byte {self.lines.offset}, the last "
+                f"line had no newline, and now it goes on: {shown(block)}. That line was another "
+                "record then. Start the flow from a new checkpoint folder; and while a file grows "
+                "pass follow=True, which leaves a line until its newline is there"
+            )
+        self.lines.offset += len(newline)
+        return block[len(newline) :]
 
 
 class FileReader(Generic[T]):
-    """Reads one file; a position is the byte offset behind a record (of uncompressed bytes)."""
+    """Reads one file; a position lies behind a record and counts uncompressed bytes."""
 
-    def __init__(self, path: str, position: int | None, world: World, options: ReadOptions) -> None:
+    def __init__(self, path: str, position: Any, world: World, options: ReadOptions) -> None:
         self._path = path
         self._world = world
         self._options = options
         self._format: Format | None = None
-        self._bytes = FileBytes(world, path, position or 0, options)
+        self._bytes = FileBytes(world, path, position, options)
         self._lines_wanted = 1
 
     async def read(self, limit: int) -> Chunk[T] | None:
@@ -141,10 +194,10 @@ class FileReader(Generic[T]):
                 return None
             await self._bytes.fetch()
 
-    async def lag(self, position: int | None) -> tuple[int, str] | None:
+    async def lag(self, position: Any) -> tuple[int, str] | None:
         """Return the bytes left on disk; of a compressed file an estimate."""
         try:
-            return await self._bytes.left(position or 0), "bytes"
+            return await self._bytes.left(offset_of(position)), "bytes"
         except OSError:
             return None
 
@@ -206,7 +259,7 @@ class FileReader(Generic[T]):
         self._lines_wanted = 1
         self._report(decoded.broken)
         lines.take(decoded.size)
-        return Chunk(decoded.values, lines.offset)
+        return Chunk(decoded.values, self._bytes.position())
 
     def _without_too_long(self, piece: bytes, count: int) -> tuple[bytes, int]:
         """Return the lines before the first that is too long; raise where that is the first."""
@@ -236,6 +289,12 @@ class FileReader(Generic[T]):
             f"{self._path}: the line at byte {offset} cannot be read: {reason}. {shown(line)}. "
             'Mend the file, or pass on_error="skip" to go on without such lines'
         )
+
+
+def offset_of(position: Any) -> int:
+    """Return the byte at which a position lies; 0 for None, the beginning."""
+    offset: int = position["byte"] if isinstance(position, dict) else position or 0
+    return offset
 
 
 def shown(line: bytes) -> str:

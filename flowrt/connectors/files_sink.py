@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import re
 from collections.abc import Sequence
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import msgspec
 
-from flowrt.connectors.encoders import CsvEncoder, JsonEncoder
+from flowrt.connectors.encoders import CsvEncoder, Encoder, JsonEncoder
 from flowrt.connectors.part_names import PartNames, is_prefix
 from flowrt.connectors.part_writer import (
     OpenPart,
@@ -19,23 +19,17 @@ from flowrt.connectors.part_writer import (
     RollPolicy,
     cannot_write,
 )
+from flowrt.connectors.sizes import size_bytes
 from flowrt.contract.errors import ConfigError, SinkError
+from flowrt.contract.folders import make_folder_durably
 from flowrt.contract.sink import Committable, Sink, SinkContext, Writer
-from flowrt.contract.world import Files
+from flowrt.contract.world import FileLock, Files
 
-_UNITS: Final = {
-    "b": 1,
-    "kb": 10**3,
-    "mb": 10**6,
-    "gb": 10**9,
-    "kib": 2**10,
-    "mib": 2**20,
-    "gib": 2**30,
-}
+_log = logging.getLogger("flowrt.connectors.files")
 
 
 class FileSink(Sink[Any]):
-    """Writes part files named by epoch, subtask and sequence, such as "part-00000012-0-0.jsonl".
+    """Writes part files such as "part-00000012-0-000000.jsonl": epoch, subtask, sequence.
 
     Exactly once: an epoch's records are written to hidden files, made durable, and appear by
     rename when the epoch is committed, which can be done again with one effect. What a crash left
@@ -43,15 +37,17 @@ class FileSink(Sink[Any]):
     once. The last parts must stay in place until the next epoch is committed, or that cannot be
     told.
 
-    `format` is "jsonl" (what msgspec can encode: builtins, tuples as arrays, dataclasses, Structs)
-    or "csv" (dicts, dataclasses, Structs, tuples; `fields` names the columns, else the first value
+    `format` is "jsonl" (what msgspec can encode: builtins, tuples as arrays, dataclasses, Structs;
+    the floats nan and inf, for which JSON has no form, are refused, or null with `allow_nan`) or
+    "csv" (dicts, dataclasses, Structs, tuples; `fields` names the columns, else the first value
     does). A part ends at `roll_bytes` (a number, or text such as "128MB", "64MiB") or after
     `roll_epochs` epochs, whichever comes first; with more than one epoch records are durable at
     the end of theirs, but visible only when the part ends, or the flow.
 
-    One sink owns a `prefix` in a folder; another is refused with `SinkError`, and so is a flow
-    that starts from nothing where parts of an earlier life are. Other files in the folder are left
-    alone.
+    One sink owns a `prefix` in a folder; another is refused with `SinkError`, and so are a second
+    job on the same prefix while one runs, and a flow that starts from nothing where parts of an
+    earlier life are. A job that goes on from an older checkpoint or savepoint takes the parts of
+    later epochs away, with a warning. Other files in the folder are left alone.
     """
 
     kind = "repeatable"
@@ -65,6 +61,7 @@ class FileSink(Sink[Any]):
         roll_epochs: int = 1,
         fields: Sequence[str] | None = None,
         prefix: str = "part",
+        allow_nan: bool = False,
     ) -> None:
         if format not in ("jsonl", "csv"):
             raise ConfigError(f'the format is "jsonl" or "csv", not {format!r}')
@@ -82,9 +79,11 @@ class FileSink(Sink[Any]):
         self._format = format
         self._fields = None if fields is None else list(fields)
         self._prefix = prefix
-        self._roll = RollPolicy(_size_bytes(roll_bytes), roll_epochs)
+        self._allow_nan = allow_nan
+        self._roll = RollPolicy(size_bytes(roll_bytes), roll_epochs)
         self._operator = ""
         self._files: Files | None = None
+        self._lock: FileLock | None = None
 
     def describe(self) -> str:
         """Return the kind and place of the files."""
@@ -92,8 +91,7 @@ class FileSink(Sink[Any]):
 
     async def writer(self, ctx: SinkContext, prepared: Sequence[Committable]) -> Writer[Any]:
         """See `Sink.writer`; files that an epoch left open go to the subtasks there are now."""
-        encoder = CsvEncoder(self._fields) if self._format == "csv" else JsonEncoder()
-        writer = PartWriter(ctx, self._folder, self._names(ctx), encoder, self._roll)
+        writer = PartWriter(ctx, self._folder, self._names(ctx), self._encoder(), self._roll)
         mine = [one for one in _decode(prepared) if one.subtask % ctx.parallelism == ctx.subtask]
         for one in sorted(mine, key=lambda one: one.subtask):
             if one.open is not None:
@@ -120,8 +118,9 @@ class FileSink(Sink[Any]):
         self._files, self._operator = ctx.world.files, ctx.operator
         names = self._names(ctx)
         try:
-            await self._make_folder(ctx.world.files)
+            await make_folder_durably(ctx.world.files, self._folder)
             await self._claim(ctx.world.files, names)
+            await self._take_lock(ctx, names)
             if epoch is None:
                 await self._refuse_earlier_life(ctx.world.files, names)
             else:
@@ -132,21 +131,22 @@ class FileSink(Sink[Any]):
         except OSError as error:
             raise cannot_write(ctx.operator, self._folder, error) from error
 
+    async def close(self) -> None:
+        """See `Sink.close`: the next job may write to the folder."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _encoder(self) -> Encoder:
+        if self._format == "csv":
+            return CsvEncoder(self._fields)
+        return JsonEncoder(allow_nan=self._allow_nan)
+
     def _names(self, ctx: SinkContext) -> PartNames:
         return PartNames(self._prefix, ctx.operator, self._format)
 
     def _at(self, name: str) -> str:
         return f"{self._folder.rstrip('/')}/{name}"
-
-    async def _make_folder(self, files: Files) -> None:
-        missing = []
-        folder = self._folder
-        while folder and not await files.is_folder(folder):
-            missing.append(folder)
-            folder = os.path.dirname(folder)
-        await files.make_folder(self._folder)
-        for made in reversed(missing):
-            await files.sync_folder(os.path.dirname(made) or ".")
 
     async def _claim(self, files: Files, names: PartNames) -> None:
         """Mark the prefix as this sink's. Two that do so at the same time see each other's mark."""
@@ -167,6 +167,20 @@ class FileSink(Sink[Any]):
                 f"sink, says {self._at(name)}. Give each sink a folder or a prefix of its own; if "
                 "that sink is gone for good, delete that file"
             )
+
+    async def _take_lock(self, ctx: SinkContext, names: PartNames) -> None:
+        """Keep every other job out, also one that has a copy of this one's checkpoints."""
+        path = self._at(names.lock)
+        if ctx.take_over:
+            await ctx.world.files.delete(path)  # whoever hangs holds a file without a name
+        lock = await ctx.world.files.lock(path)
+        if lock is None:
+            raise SinkError(
+                f"sink {names.operator!r}: another job writes to {self._at(self._prefix)}-* and "
+                f"holds {path}. Stop that job, or give this one a folder or a prefix of its own; "
+                "take_over=True takes it from a job that hangs"
+            )
+        self._lock = lock
 
     async def _refuse_earlier_life(self, files: Files, names: PartNames) -> None:
         found = await files.names(self._folder)
@@ -233,21 +247,22 @@ class FileSink(Sink[Any]):
 
     async def _clean(self, files: Files, names: PartNames, keep: set[str], epoch: int) -> None:
         """Delete what later epochs left: staged files, and parts that count no more."""
-        for name in await files.names(self._folder):
-            undone = (names.epoch_of(name) or 0) > epoch
-            if undone or (names.token_of(name) is not None and name not in keep):
-                await files.delete(self._at(name))
+        found = await files.names(self._folder)
+        undone = [name for name in found if (names.epoch_of(name) or 0) > epoch]
+        if undone:
+            _log.warning(
+                "sink %r: the flow goes on from epoch %d, so %d parts of later epochs are taken "
+                "away (%s to %s); what is in them is written again",
+                names.operator,
+                epoch,
+                len(undone),
+                self._at(undone[0]),
+                undone[-1],
+            )
+        left = [name for name in found if names.token_of(name) is not None and name not in keep]
+        for name in [*undone, *left]:
+            await files.delete(self._at(name))
 
 
 def _decode(committables: Sequence[Committable]) -> list[Prepared]:
     return msgspec.convert(list(committables), list[Prepared])
-
-
-def _size_bytes(size: Any) -> int:
-    """Return a size in bytes: a number, or text such as "128MB" (10^6) or "64MiB" (2^20)."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]?i?b)\s*", str(size), re.IGNORECASE)
-    if isinstance(size, str) and match and match[2].lower() in _UNITS:
-        size = int(float(match[1]) * _UNITS[match[2].lower()])
-    if not isinstance(size, int) or size < 1:
-        raise ConfigError(f"{size!r} is not a size: use a number of bytes or text such as '128MB'")
-    return size

@@ -10,6 +10,7 @@ from collections.abc import (
     Iterator,
     Sequence,
     Set,
+    Sized,
 )
 from inspect import isasyncgen, isasyncgenfunction, iscoroutine
 from itertools import islice
@@ -17,7 +18,15 @@ from typing import Any, Final, Generic, TypeVar
 
 from flowrt.connectors.pump import Pump
 from flowrt.contract.errors import ConfigError, InputError
-from flowrt.contract.source import Chunk, Position, Reader, Source, SourceContext, Split
+from flowrt.contract.source import (
+    UNKNOWN,
+    Chunk,
+    Position,
+    Reader,
+    Source,
+    SourceContext,
+    Split,
+)
 from flowrt.contract.world import Clock
 
 T = TypeVar("T")
@@ -35,7 +44,8 @@ class IterableSource(Source[T], Generic[T]):
     - a sequence (list, tuple, range), any other iterable that can be iterated again, or a callable
       that makes an iterable or async iterable anew: exactly once, with a sink that allows it. The
       position is the number of records; going on skips that many, so each time the same records
-      must come in the same order;
+      must come in the same order. Also where the flow had finished: what has been added at the end
+      is read at the next start;
     - an iterator, generator, set, or async iterable: at most once. It cannot go back, so records
       that were taken after the last snapshot are lost in a crash. Within the process a restart
       goes on with the next record; only an async generator ends when its reading is cancelled, and
@@ -74,8 +84,11 @@ class IterableSource(Source[T], Generic[T]):
         return f"{name} ({'replayable' if self.replayable else 'cannot be read again'})"
 
     async def splits(self, ctx: SourceContext) -> Sequence[Split]:
-        """Return the one split."""
-        return [Split("0")]
+        """Return the one split; where it can be read again, what is new at its end will be."""
+        if self._once is not None:
+            return [Split("0")]
+        given = self._iterable
+        return [Split("0", None, len(given) if isinstance(given, Sized) else UNKNOWN)]
 
     async def reader(
         self, split: Split, position: Position | None, ctx: SourceContext
@@ -124,8 +137,8 @@ class PositionedSource(Source[T], Generic[T]):
         return f"{getattr(self._make, '__name__', type(self._make).__name__)} (replayable)"
 
     async def splits(self, ctx: SourceContext) -> Sequence[Split]:
-        """Return the one split."""
-        return [Split("0")]
+        """Return the one split; `make` is asked at each start whether there is more."""
+        return [Split("0", None, UNKNOWN)]
 
     async def reader(
         self, split: Split, position: Position | None, ctx: SourceContext
@@ -264,7 +277,7 @@ class _IteratorReader(Generic[T]):
         return None
 
 
-def _raised(error: Exception, position: int) -> InputError:
+def _raised(error: BaseException, position: int) -> InputError:
     failure = InputError(f"the iterable raised {error!r} behind record {position}")
     failure.__cause__ = error
     return failure
@@ -292,10 +305,9 @@ class _AsyncReader(Generic[T]):
         return Chunk(values, self._position) if values else None
 
     async def _wait(self) -> None:
-        try:
-            await self._pump.wait()
-        except Exception as error:
-            raise _raised(error, self._position - self._skip) from error
+        await self._pump.wait()
+        if self._pump.error is not None:
+            raise _raised(self._pump.error, self._position - self._skip)
 
     async def lag(self, position: Position) -> tuple[int, str] | None:
         return None

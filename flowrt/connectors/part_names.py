@@ -14,10 +14,11 @@ class PartNames:
     """Names in the folder of one sink.
 
     Visible parts are `{prefix}-{epoch}-{subtask}-{sequence}.jsonl`, where `epoch` is the first
-    with records in the part: sorted by name they are in the order in which they were written.
+    with records in the part: sorted by name, those of a subtask are in the order in which they were
+    written. A `FileSource` that reads the folder relies on that.
     Staged files are hidden, `.{prefix}.{operator}.{token}.{generation}.jsonl`: the token stays the
     file's own, the generation is that of the job's attempt that writes it. The owner file says
-    whose the prefix is.
+    whose the prefix is, the lock file that it is being written.
     """
 
     prefix: str
@@ -26,7 +27,7 @@ class PartNames:
 
     def part(self, epoch: int, subtask: int, sequence: int) -> str:
         """Return the name of a visible part."""
-        return f"{self.prefix}-{epoch:08d}-{subtask}-{sequence}.{self.extension}"
+        return f"{self.prefix}-{epoch:08d}-{subtask}-{sequence:06d}.{self.extension}"
 
     def epoch_of(self, name: str) -> int | None:
         """Return the epoch in the name of a part of this prefix; None for any other file."""
@@ -46,6 +47,11 @@ class PartNames:
     def owner(self) -> str:
         """The file that says that the prefix belongs to this operator."""
         return f"{self._hidden}.owner"
+
+    @property
+    def lock(self) -> str:
+        """The file that is locked while a job writes to the prefix."""
+        return f".{self.prefix}.lock"
 
     def is_other_owner(self, name: str) -> bool:
         """Say whether a file gives the prefix to another operator."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextvars import copy_context
 from typing import Any, Final, Generic, TypeVar
@@ -28,7 +29,7 @@ class Pump(Generic[T]):
         self._ready = list(ready)
         self._begun = False
         self._asking = False
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self._scope = anyio.CancelScope()
         self._finished = anyio.Event()
         self._arrival: anyio.Event | None = None
@@ -39,15 +40,18 @@ class Pump(Generic[T]):
         """Whether the iterator was cancelled while it was asked for a value."""
 
     async def wait(self) -> None:
-        """Wait for a record, or the end; raises what the iterator raised, after its last record."""
+        """Wait for a record, or the end."""
         if not self._begun:
             self._begun = True
-            _start(self._run)
+            start_alone(self._run)
         if not self._ready and not self.ended:
             self._arrival = anyio.Event()
             await self._arrival.wait()
-        if not self._ready and self._error is not None:
-            raise self._error
+
+    @property
+    def error(self) -> BaseException | None:
+        """What the iterator raised; None while there are records that came before."""
+        return None if self._ready else self._error
 
     def take(self, limit: int | None) -> list[T]:
         """Return the records that are ready, up to `limit`; [] after `wait` means the end."""
@@ -93,6 +97,10 @@ class Pump(Generic[T]):
             pass
         except Exception as error:
             self._error = error
+        except anyio.get_cancelled_exc_class() as error:
+            if anyio.current_effective_deadline() == -math.inf:
+                raise
+            self._error = error  # nobody asked for it: it is that of something it awaited
         self.ended = True
         self._tell()
 
@@ -106,7 +114,7 @@ class Pump(Generic[T]):
 _tasks: set[asyncio.Task[None]] = set()
 
 
-def _start(run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+def start_alone(run: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run a coroutine function in a task without a parent; it must catch what it raises."""
     try:
         asyncio.get_running_loop()

@@ -8,10 +8,10 @@ from typing import Final
 
 import msgspec
 
-from flowrt.connectors.waiting import wait_until
 from flowrt.contract.errors import ConfigError
 from flowrt.contract.source import Chunk, Position, Reader, Source, SourceContext, Split
 from flowrt.contract.time import Timestamp, WatermarkStrategy, timestamp_ms
+from flowrt.contract.waiting import wait_until
 from flowrt.contract.world import Clock
 
 

@@ -57,6 +57,13 @@ async def read_all(
     return [value async for chunk in chunks_of(reader, limit) for value in chunk.values]
 
 
+def offset(chunk: Chunk[Any] | None) -> int:
+    """Return the byte behind which a chunk of a file ends."""
+    assert chunk is not None
+    byte: int = chunk.position["byte"]
+    return byte
+
+
 async def check_replay(source: Source[Any], ctx: SourceContext, limit: int) -> list[Any]:
     """Return all values, having read the rest again from behind each chunk."""
     reader = await open_reader(source, ctx)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from dataclasses import dataclass
 from io import StringIO
 from typing import NamedTuple
@@ -9,6 +11,7 @@ import pytest
 
 from flowrt.connectors.console import ConsoleSink
 from flowrt.contract.errors import ConfigError, SinkError
+from flowrt.testing import check_sink
 from tests.connectors.kit import sink_context
 
 pytestmark = pytest.mark.anyio
@@ -99,3 +102,18 @@ def test_options() -> None:
     assert ConsoleSink(5).describe() == "console (5 rows of each epoch)"
     with pytest.raises(ConfigError):
         ConsoleSink(-1)
+
+
+@pytest.mark.parametrize("kind", [StringIO, Terminal], ids=["lines", "tables"])
+async def test_laws(kind: type[StringIO]) -> None:
+    files: dict[str, StringIO] = defaultdict(kind)
+    row = r"^sink(?:\[\d\])?: row (\d)$" if kind is StringIO else r"^│ row (\d) *│$"
+
+    def visible(place: str) -> list[str]:
+        return [f"row {number}" for number in re.findall(row, files[place].getvalue(), re.M)]
+
+    await check_sink(
+        lambda place: ConsoleSink(file=files[place]),
+        [f"row {number}" for number in range(7)],
+        visible,
+    )

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -56,6 +58,50 @@ def test_a_value_that_json_has_no_form_for_is_named(bad: Any) -> None:
 
     with pytest.raises(SinkError, match=f"a value of type {name} cannot be written as JSON"):
         JsonEncoder().encode([1, bad])
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("bad", "where"),
+    [
+        (NAN, "it is"),
+        (float("-inf"), "it is"),
+        ({"a": None, "b": [1.0, (2.0, NAN)]}, r"its \['b'\]\[1\]\[1\] is"),
+        (Airport("JFK", float("inf")), r"its \['delay'\] is"),
+        (Carrier("UA", NAN), r"its \['delay'\] is"),
+        ({"big": 2**70, "delay": NAN}, r"its \['delay'\] is"),
+    ],
+)
+def test_a_float_that_json_has_no_form_for_is_named_with_its_place(bad: Any, where: str) -> None:
+    with pytest.raises(SinkError, match=f"as JSON: {where} nan or infinite, and would become null"):
+        JsonEncoder().encode([{"a": None}, bad])
+
+    lines = JsonEncoder(allow_nan=True).encode([{"a": None}, bad]).split(b"\n")
+    assert b"null" in lines[1]
+
+
+@given(
+    st.recursive(
+        st.none() | st.floats() | st.integers() | st.text() | st.binary(),
+        lambda inside: st.lists(inside) | st.dictionaries(st.text(), inside),
+        max_leaves=8,
+    )
+)
+def test_every_float_that_is_not_finite_is_found_and_nothing_else(value: Any) -> None:
+    has_one = bool({"nan", "inf", "-inf"} & {*re.findall(r"[-a-z]+", repr(_numbers(value)))})
+    refused = pytest.raises(SinkError, match="nan or infinite") if has_one else nullcontext()
+    with refused:
+        JsonEncoder().encode([None, value])
+
+
+def _numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return [_numbers(one) for one in value.values()]
+    if isinstance(value, list):
+        return [_numbers(one) for one in value]
+    return value if isinstance(value, float) else 0
 
 
 def test_csv_rows_of_each_kind() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import os
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -16,8 +17,8 @@ from flowrt.connectors import blocks
 from flowrt.connectors.csv_format import CsvFormat
 from flowrt.connectors.files import FileSource
 from flowrt.contract.errors import ConfigError, InputError
-from flowrt.contract.source import Source, Split
-from tests.connectors.kit import chunks_of, open_reader, read_all, source_context
+from flowrt.contract.source import Source
+from tests.connectors.kit import chunks_of, offset, open_reader, read_all, source_context
 
 pytestmark = pytest.mark.anyio
 
@@ -78,7 +79,7 @@ async def test_a_broken_line_is_named_with_file_and_offset(tmp_path: Path, broke
         await reader.read(10)
 
     assert chunk is not None
-    assert (chunk.values, chunk.position) == ([Click("ann", 1)], len(good))
+    assert (chunk.values, offset(chunk)) == ([Click("ann", 1)], len(good))
     message = str(caught.value)
     assert message.startswith(f"{path}: the line at byte {len(good)} cannot be read: ")
     assert f"starts with {broken[:80].decode(errors='backslashreplace')!r}" in message
@@ -158,7 +159,7 @@ async def test_a_byte_order_mark_is_left_out(
     path.write_bytes(b"\xef\xbb\xbfone\ntwo\n")
     reader = await open_reader(FileSource(path, "text"), source_context())
 
-    chunks = [(chunk.values, chunk.position) async for chunk in chunks_of(reader, 1)]
+    chunks = [(chunk.values, offset(chunk)) async for chunk in chunks_of(reader, 1)]
 
     assert chunks == [(["one"], 7), (["two"], 11)]
     assert await read_all(FileSource(path, "text"), position=7) == ["two"]
@@ -295,7 +296,7 @@ async def test_gzip_of_several_members(
     )
     reader = await open_reader(FileSource(path), source_context())
 
-    chunks = [(chunk.values, chunk.position) async for chunk in chunks_of(reader, 1)]
+    chunks = [(chunk.values, offset(chunk)) async for chunk in chunks_of(reader, 1)]
 
     assert chunks == [([1], 2), ([23], 5), ([4], 7)]
     assert [await read_all(FileSource(path), position=at) for at in (2, 5, 7)] == [[23, 4], [4], []]
@@ -353,7 +354,7 @@ async def test_patterns(tmp_path: Path) -> None:
 
     async def found(pattern: str) -> list[str]:
         splits = await FileSource(tmp_path / pattern, "csv").splits(source_context())
-        return [Path(split.id).relative_to(tmp_path).as_posix() for split in splits]
+        return [Path(split.data).relative_to(tmp_path).as_posix() for split in splits]
 
     assert await found("*.csv") == ["d.csv"]
     assert await found("2013/*/*.csv") == ["2013/01/a.csv", "2013/02/b.csv"]
@@ -368,24 +369,45 @@ async def test_a_name_with_wildcards_that_exists_is_that_file(tmp_path: Path) ->
     assert await read_all(FileSource(tmp_path / "a[1].txt", "text")) == ["x"]
 
 
-async def test_the_id_of_a_split_is_its_path_as_given(
+async def test_the_id_of_a_split_does_not_depend_on_how_the_path_is_spelled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("data").mkdir()
     Path("data/a.txt").write_text("x\n")
 
-    for path in ("data", "data/", "data/*", "./data/a.txt"):
-        splits = await FileSource(path, "text").splits(source_context())
-        assert splits == [Split("data/a.txt")]
+    for path in ("data", "data/", "data/*", "./data/a.txt", "./data//[a]*", "../data/../data"):
+        monkeypatch.chdir(tmp_path if path[:2] != ".." else tmp_path / "data")
+        for given in (path, Path.cwd() / path):
+            (split,) = await FileSource(given, "text").splits(source_context())
+            assert (split.id, split.version) == ("a.txt", 2)
+            assert Path(split.data).samefile(tmp_path / "data" / "a.txt")
 
 
-@pytest.mark.parametrize("path", ["nothing.jsonl", "nothing/*.jsonl", "empty"])
+@pytest.mark.parametrize("path", ["nothing.jsonl", "nothing/*.jsonl", "empty", "empty/*"])
 async def test_a_missing_input_is_named(tmp_path: Path, path: str) -> None:
     (tmp_path / "empty").mkdir()
 
     with pytest.raises(ConfigError, match=rf"the input '{tmp_path}/.*an absolute one is safer"):
         await FileSource(tmp_path / path).splits(source_context())
+
+
+async def test_a_name_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
+    os.close(os.open(bytes(tmp_path) + b"/\xff.txt", os.O_CREAT))
+
+    with pytest.raises(
+        ConfigError, match=r"the input b'.*/\\xff.txt' has a name that is not UTF-8"
+    ):
+        await FileSource(tmp_path).splits(source_context())
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="only Unix has named pipes")
+async def test_a_pipe_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(ConfigError, match="cannot be looked up: a pipe or socket is no file"):
+            await FileSource(path).splits(source_context())
 
 
 async def test_a_path_through_a_file_is_named(tmp_path: Path) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
+import re
+
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
+from flowrt.connectors import blocks
 from flowrt.connectors.files import FileSource
 from flowrt.contract.errors import ConfigError, InputError
 from flowrt.contract.source import Chunk, Reader
 from flowrt.contract.world import World
 from flowrt.testing.world import ManualClock, MemoryFiles, manual_world
-from tests.connectors.kit import open_reader, source_context
+from tests.connectors.kit import chunks_of, offset, open_reader, read_all, source_context
 
 pytestmark = pytest.mark.anyio
 
@@ -39,7 +43,7 @@ async def test_new_files_are_found() -> None:
         files.replace(f"in/{name}", b"x\n")
         found.append([split.id for split in await source.splits(source_context(world))])
 
-    assert found == [["in/b.txt"], ["in/a.txt", "in/b.txt"], ["in/a.txt", "in/b.txt"]]
+    assert found == [["b.txt"], ["a.txt", "b.txt"], ["a.txt", "b.txt"]]
 
 
 async def test_a_watched_folder_may_be_empty_but_not_missing() -> None:
@@ -47,8 +51,9 @@ async def test_a_watched_folder_may_be_empty_but_not_missing() -> None:
     await world.files.make_folder("in")
 
     assert await FileSource("in", watch=True).splits(source_context(world)) == []
-    with pytest.raises(ConfigError, match="the input 'inn' does not exist"):
-        await FileSource("inn", watch=True).splits(source_context(world))
+    for path in ("inn", "inn/*.txt", "in/inn/*/*.txt"):
+        with pytest.raises(ConfigError, match=rf"the input '{re.escape(path)}' does not exist"):
+            await FileSource(path, watch=True).splits(source_context(world))
 
 
 async def test_a_file_is_followed_line_by_line() -> None:
@@ -69,7 +74,10 @@ async def test_a_file_is_followed_line_by_line() -> None:
         files.replace("log", b"one\ntwo\nthr")
         clock.advance(2_000)
 
-    assert chunks == [Chunk(["one"], 4), Chunk(["two"], 8)]
+    assert [(chunk.values, offset(chunk)) for chunk in chunks if chunk] == [
+        (["one"], 4),
+        (["two"], 8),
+    ]
 
 
 async def test_a_csv_file_is_followed_from_before_its_header() -> None:
@@ -91,7 +99,116 @@ async def test_a_csv_file_is_followed_from_before_its_header() -> None:
             files.replace("log.csv", content)
             clock.advance(1_000)
 
-    assert chunks == [Chunk([{"a": "1", "b": "2"}, {"a": "3", "b": "4"}], 14)]
+    (chunk,) = chunks
+    assert chunk is not None
+    assert chunk.values == [{"a": "1", "b": "2"}, {"a": "3", "b": "4"}]
+    assert offset(chunk) == 14
+
+
+async def test_another_file_in_the_place_of_one_that_is_followed_is_an_error() -> None:
+    world = manual_world()
+    files, clock = controls(world)
+    files.replace("log", b"one\ntwo\n")
+    reader = await open_reader(FileSource("log", "text", follow=True), source_context(world))
+    await reader.read(2)
+
+    async def read() -> None:
+        with pytest.raises(InputError, match="log was replaced: its first 8 bytes are not those"):
+            await reader.read(2)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(read)
+        await until_asleep(clock)
+        files.replace("log", b"three\nfour\nfive\n")
+        clock.advance(1_000)
+
+
+def packed(content: bytes, path: str) -> bytes:
+    return gzip.compress(content) if path.endswith(".gz") else content
+
+
+PATHS = pytest.mark.parametrize("path", ["log", "log.gz"])
+BLOCKS = pytest.mark.parametrize("size", [1, 3, 5_000])
+
+
+@PATHS
+@BLOCKS
+@pytest.mark.parametrize("lines", [1, 2, 1_500])
+async def test_a_file_that_has_grown_is_read_on(
+    monkeypatch: pytest.MonkeyPatch, path: str, size: int, lines: int
+) -> None:
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", size)
+    world = manual_world()
+    files, _ = controls(world)
+    before = b"".join(b"%d\n" % number for number in range(lines))
+    files.replace(path, packed(b"\xef\xbb\xbf" + before, path))
+    source = FileSource(path, "text")
+    reader = await open_reader(source, source_context(world))
+    position = [chunk.position async for chunk in chunks_of(reader)][-1]
+
+    assert await read_all(source, source_context(world), position=position) == []
+    files.replace(path, packed(b"\xef\xbb\xbf" + before + b"more\nand more\n", path))
+    values = await read_all(source, source_context(world), position=position)
+    assert values == ["more", "and more"]
+
+
+@PATHS
+@BLOCKS
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n"])
+async def test_a_last_line_that_got_its_newline_is_the_same_line(
+    monkeypatch: pytest.MonkeyPatch, path: str, size: int, newline: bytes
+) -> None:
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", size)
+    world = manual_world()
+    files, _ = controls(world)
+    files.replace(path, packed(b"1\n12", path))
+    source = FileSource(path, "text")
+    reader = await open_reader(source, source_context(world))
+    position = [chunk.position async for chunk in chunks_of(reader)][-1]
+
+    files.replace(path, packed(b"1\n12" + newline + b"\n3\n", path))
+    reader = await open_reader(source, source_context(world), position)
+    chunks = [chunk async for chunk in chunks_of(reader)]
+    assert [value for chunk in chunks for value in chunk.values] == ["", "3"]
+
+    files.replace(path, packed(b"1\n12" + newline + b"\n3\n4", path))
+    values = await read_all(source, source_context(world), position=chunks[-1].position)
+    assert values == ["4"]
+
+
+@PATHS
+@BLOCKS
+@pytest.mark.parametrize("more", [b"34\n", b"\r34\n", b"\r"])
+async def test_a_last_line_that_goes_on_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, path: str, size: int, more: bytes
+) -> None:
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", size)
+    world = manual_world()
+    files, _ = controls(world)
+    files.replace(path, packed(b"1\n12", path))
+    source = FileSource(path)
+    reader = await open_reader(source, source_context(world))
+    position = [chunk.position async for chunk in chunks_of(reader)][-1]
+
+    files.replace(path, packed(b"1\n12" + more, path))
+    with pytest.raises(InputError, match=f"{path}: when it was read to its end, at byte 4, the la"):
+        await read_all(source, source_context(world), position=position)
+
+
+@PATHS
+@pytest.mark.parametrize("lines", [1, 1_500])
+async def test_another_longer_file_is_an_error(path: str, lines: int) -> None:
+    world = manual_world()
+    files, _ = controls(world)
+    files.replace(path, packed(b"a\n" + b"b\n" * lines, path))
+    source = FileSource(path, "text")
+    reader = await open_reader(source, source_context(world))
+    position = [chunk.position async for chunk in chunks_of(reader)][-1]
+
+    files.replace(path, packed(b"c\n" + b"b\n" * (lines + 1), path))
+    size = min(1024, 2 + 2 * lines)
+    with pytest.raises(InputError, match=f"{path} was replaced: its first {size} bytes are not"):
+        await read_all(source, source_context(world), position=position)
 
 
 async def test_waiting_for_a_file_to_grow_can_be_cancelled() -> None:

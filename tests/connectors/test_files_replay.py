@@ -16,7 +16,14 @@ from flowrt.connectors import blocks
 from flowrt.connectors.files import FileSource
 from flowrt.contract.errors import InputError
 from flowrt.testing.world import MemoryFiles, manual_world
-from tests.connectors.kit import check_replay, chunks_of, open_reader, source_context
+from tests.connectors.kit import (
+    check_replay,
+    chunks_of,
+    offset,
+    open_reader,
+    read_all,
+    source_context,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -94,10 +101,49 @@ async def test_text_positions_are_the_offsets_of_lines(
         reader = await open_reader(FileSource("data", "text"), source_context(world))
         async for chunk in chunks_of(reader, limit):
             read += chunk.values
-            assert chunk.position == len("".join(line + "\n" for line in read).encode())
+            assert offset(chunk) == len("".join(line + "\n" for line in read).encode())
 
     assert read == lines
     assert await check(data, "text", block, limit, compressed=True) == lines
+
+
+@given(
+    parts=st.lists(
+        st.lists(st.sampled_from(["1,a", '2,"b\nc"', "é,", "x" * 600 + ","]), max_size=4)
+    ),
+    format=st.sampled_from(["text", "csv"]),
+    newline=st.sampled_from(["\n", "\r\n"]),
+    mark=st.booleans(),
+    block=st.sampled_from([1, 2, 7, 5_000]),
+    limit=st.integers(1, 4),
+    compressed=st.booleans(),
+)
+async def test_a_file_that_grows_between_readings_gives_what_it_gives_as_a_whole(
+    parts: list[list[str]],
+    format: Literal["text", "csv"],
+    newline: str,
+    mark: bool,
+    block: int,
+    limit: int,
+    compressed: bool,
+) -> None:
+    world = manual_world()
+    assert isinstance(world.files, MemoryFiles)
+    path = "data.gz" if compressed else "data"
+    source: FileSource[Any] = FileSource(path, format)
+    data = b"\xef\xbb\xbf" * mark
+    position = None
+    values: list[Any] = []
+
+    with patch.object(blocks, "BLOCK_BYTES", block):
+        for part in [["x,y"], *parts]:
+            data += "".join(line + newline for line in part).encode()
+            world.files.replace(path, gzip.compress(data) if compressed else data)
+            reader = await open_reader(source, source_context(world), position)
+            async for chunk in chunks_of(reader, limit):
+                values += chunk.values
+                position = chunk.position
+        assert values == await read_all(source, source_context(world))
 
 
 @given(

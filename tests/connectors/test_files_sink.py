@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ async def test_an_epoch_appears_when_it_is_committed(tmp_path: Path) -> None:
     await sink.commit(12, [prepared])
     await sink.commit(12, [prepared])
 
-    assert visible(tmp_path / "a" / "out") == {"part-00000012-0-0.jsonl": '{"a":1}\n["k",2]\n'}
+    assert visible(tmp_path / "a" / "out") == {"part-00000012-0-000000.jsonl": '{"a":1}\n["k",2]\n'}
     assert staged(tmp_path / "a" / "out") == []
 
 
@@ -83,9 +84,20 @@ async def test_parts_are_rolled_by_size(tmp_path: Path) -> None:
     await write_epoch(sink, writer, 1, [4])
 
     assert visible(tmp_path) == {
-        "part-00000001-0-0.jsonl": "11111\n22222\n",
-        "part-00000001-0-1.jsonl": "33333\n4\n",
+        "part-00000001-0-000000.jsonl": "11111\n22222\n",
+        "part-00000001-0-000001.jsonl": "33333\n4\n",
     }
+
+
+async def test_parts_are_in_order_by_name(tmp_path: Path) -> None:
+    sink = FileSink(tmp_path, roll_bytes=3)
+    writer = await begin(sink)
+
+    for number in range(10, 122):
+        await writer.write([number], None)
+    await write_epoch(sink, writer, 1, [])
+
+    assert [*map(int, visible(tmp_path).values())] == [*range(10, 122)]
 
 
 async def test_much_is_written_before_the_epoch_ends(tmp_path: Path) -> None:
@@ -110,8 +122,8 @@ async def test_subtasks_write_parts_of_their_own(tmp_path: Path) -> None:
     await sink.commit(3, [await writer.prepare(3) for writer in writers])
 
     assert visible(tmp_path) == {
-        "part-00000003-0-0.jsonl": "0\n",
-        "part-00000003-1-0.jsonl": "1\n",
+        "part-00000003-0-000000.jsonl": "0\n",
+        "part-00000003-1-000000.jsonl": "1\n",
     }
 
 
@@ -123,8 +135,8 @@ async def test_each_csv_part_has_a_header(tmp_path: Path) -> None:
         await write_epoch(sink, writer, epoch, [{"a": epoch, "b": "x,y"}])
 
     assert visible(tmp_path) == {
-        "part-00000001-0-0.csv": 'a,b\n1,"x,y"\n',
-        "part-00000002-0-0.csv": 'a,b\n2,"x,y"\n',
+        "part-00000001-0-000000.csv": 'a,b\n1,"x,y"\n',
+        "part-00000002-0-000000.csv": 'a,b\n2,"x,y"\n',
     }
     source = FileSource(tmp_path / "part-00000002-*", "csv")
     assert await read_all(source) == [{"a": "2", "b": "x,y"}]
@@ -140,9 +152,9 @@ async def test_a_part_of_several_epochs_appears_when_it_is_full(tmp_path: Path) 
         seen.append(visible(tmp_path))
     await write_epoch(sink, writer, 5, [], final=True)
 
-    first = {"part-00000001-0-0.jsonl": "1\n2\n3\n"}
+    first = {"part-00000001-0-000000.jsonl": "1\n2\n3\n"}
     assert seen == [{}, {}, first, first]
-    assert visible(tmp_path) == first | {"part-00000004-0-0.jsonl": "4\n"}
+    assert visible(tmp_path) == first | {"part-00000004-0-000000.jsonl": "4\n"}
 
 
 async def test_an_open_part_goes_on_after_a_restart(tmp_path: Path) -> None:
@@ -153,12 +165,13 @@ async def test_an_open_part_goes_on_after_a_restart(tmp_path: Path) -> None:
 
     again = FileSink(tmp_path, "csv", roll_epochs=3)
     ctx = sink_context(generation=2)
+    await sink.close()
     await again.recover(1, [prepared], ctx)
     writer = await again.writer(ctx, [prepared])
     await write_epoch(again, writer, 2, [{"a": 6, "b": 5}])
     await write_epoch(again, writer, 3, [])
 
-    assert visible(tmp_path) == {"part-00000001-0-0.csv": "b,a\n1,2\n5,6\n"}
+    assert visible(tmp_path) == {"part-00000001-0-000000.csv": "b,a\n1,2\n5,6\n"}
 
 
 async def test_an_open_part_that_nobody_goes_on_writing_is_cut_back(tmp_path: Path) -> None:
@@ -167,11 +180,12 @@ async def test_an_open_part_that_nobody_goes_on_writing_is_cut_back(tmp_path: Pa
     prepared = await write_epoch(sink, writer, 1, [1])
     await write_epoch(sink, writer, 2, [2])  # its manifest was never written
 
+    await sink.close()
     await sink.recover(1, [prepared], sink_context(generation=2))
     writer = await sink.writer(sink_context(generation=2), [prepared])
     await write_epoch(sink, writer, 2, [], final=True)
 
-    assert visible(tmp_path) == {"part-00000001-0-0.jsonl": "1\n"}
+    assert visible(tmp_path) == {"part-00000001-0-000000.jsonl": "1\n"}
 
 
 @pytest.mark.parametrize("parallelism", [1, 2, 5])
@@ -188,6 +202,7 @@ async def test_open_parts_survive_another_parallelism(tmp_path: Path, parallelis
         sink_context(subtask=index, parallelism=parallelism, generation=2)
         for index in range(parallelism)
     ]
+    await sink.close()
     await sink.recover(1, prepared, contexts[0])
     writers = [await sink.writer(ctx, prepared) for ctx in contexts]
     for writer in writers:
@@ -209,6 +224,7 @@ async def test_an_open_part_is_finished_where_it_cannot_go_on(
     prepared = await write_epoch(sink, await begin(sink), 1, [(1,)])
 
     other = FileSink(tmp_path, **{"roll_epochs": 3, **changed})
+    await sink.close()
     await other.recover(1, [prepared], sink_context(generation=2))
     writer = await other.writer(sink_context(generation=2), [prepared])
     await write_epoch(other, writer, 2, [(2,)], final=True)
@@ -220,12 +236,19 @@ async def test_an_open_part_is_finished_where_it_cannot_go_on(
 
 
 async def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
-    others = ["notes.txt", "part-1.jsonl", "parts-00000009-0-0.jsonl", ".part.other.abc", ".keep"]
+    others = [
+        "notes.txt",
+        "part-1.jsonl",
+        "parts-00000009-0-000000.jsonl",
+        ".part.other.abc",
+        ".keep",
+    ]
     for name in others:
         (tmp_path / name).write_text(name)
     sink = FileSink(tmp_path)
     await write_epoch(sink, await begin(sink), 1, [1])
 
+    await sink.close()
     await sink.recover(1, [], sink_context())
 
     assert all((tmp_path / name).read_text() == name for name in others)
@@ -238,11 +261,16 @@ async def test_two_sinks_share_a_folder_with_prefixes_of_their_own(tmp_path: Pat
         await sink.recover(None, [], ctx)
         await write_epoch(sink, await sink.writer(ctx, []), 1, [operator])
 
-    assert list(visible(tmp_path)) == ["part-00000001-0-0.jsonl", "part-late-00000001-0-0.jsonl"]
+    assert list(visible(tmp_path)) == [
+        "part-00000001-0-000000.jsonl",
+        "part-late-00000001-0-000000.jsonl",
+    ]
 
 
 async def test_two_sinks_with_one_prefix_are_refused(tmp_path: Path) -> None:
-    await FileSink(tmp_path).recover(None, [], sink_context(operator="clean/1"))
+    sink = FileSink(tmp_path)
+    await sink.recover(None, [], sink_context(operator="clean/1"))
+    await sink.close()
 
     for _ in range(2):
         with pytest.raises(SinkError) as caught:
@@ -270,22 +298,73 @@ async def test_two_sinks_that_claim_a_prefix_at_once_are_both_refused() -> None:
     assert racing.paths() == ["out/.part.clean.owner"]
 
 
+async def test_a_second_job_on_a_prefix_is_refused_while_the_first_runs(tmp_path: Path) -> None:
+    first = FileSink(tmp_path)
+    writer = await begin(first)
+    committable = await write_epoch(first, writer, 1, [1])
+    await write_epoch(first, writer, 2, [2])
+
+    with pytest.raises(SinkError, match=r"another job writes to .*/part-\* and holds .*part\.lock"):
+        await FileSink(tmp_path).recover(1, [committable], sink_context(generation=2))
+    assert len(visible(tmp_path)) == 2
+    await begin(FileSink(tmp_path, prefix="late"))
+
+    await first.close()
+    await first.close()
+    await FileSink(tmp_path).recover(1, [committable], sink_context(generation=2))
+
+
+async def test_a_folder_is_taken_over_from_a_job_that_hangs(tmp_path: Path) -> None:
+    first = FileSink(tmp_path)
+    await begin(first)
+    second = FileSink(tmp_path)
+    await second.recover(None, [], replace(sink_context(generation=2), take_over=True))
+    await first.close()
+
+    with pytest.raises(SinkError, match="another job writes"):
+        await FileSink(tmp_path).recover(None, [], sink_context(generation=3))
+
+
+async def test_it_is_told_how_many_parts_an_older_checkpoint_takes_away(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink = FileSink(tmp_path)
+    writer = await begin(sink)
+    first = await write_epoch(sink, writer, 1, [1])
+    await sink.close()
+    await sink.recover(1, [first], sink_context(generation=2))
+    assert caplog.text == ""
+    for epoch in (2, 3):
+        await write_epoch(sink, writer, epoch, [epoch])
+
+    await sink.close()
+    await sink.recover(1, [first], sink_context(generation=2))
+
+    (told,) = caplog.records
+    assert told.levelname == "WARNING"
+    assert "goes on from epoch 1, so 2 parts of later epochs are taken away" in told.getMessage()
+    assert len(visible(tmp_path)) == 1
+
+
 async def test_results_of_an_earlier_life_are_not_mixed_with_new_ones(tmp_path: Path) -> None:
     sink = FileSink(tmp_path)
     await write_epoch(sink, await begin(sink), 1, [1])
 
+    await sink.close()
     with pytest.raises(SinkError, match="1 parts of an earlier life") as caught:
         await FileSink(tmp_path).recover(None, [], sink_context())
     assert "start it with the checkpoint folder that it had" in str(caught.value)
-    assert list(visible(tmp_path)) == ["part-00000001-0-0.jsonl"]
+    assert list(visible(tmp_path)) == ["part-00000001-0-000000.jsonl"]
 
 
 async def test_what_an_earlier_life_never_committed_is_taken_away(tmp_path: Path) -> None:
-    writer = await begin(FileSink(tmp_path))
+    sink = FileSink(tmp_path)
+    writer = await begin(sink)
     await writer.write([1], None)
     await writer.prepare(1)
     assert len(staged(tmp_path)) == 1
 
+    await sink.close()
     await FileSink(tmp_path).recover(None, [], sink_context())
 
     assert staged(tmp_path) == []
@@ -329,7 +408,8 @@ async def test_a_folder_that_went_away_is_an_error(tmp_path: Path) -> None:
 
 
 async def test_a_value_that_cannot_be_encoded_names_sink_and_type(tmp_path: Path) -> None:
-    writer = await begin(FileSink(tmp_path))
+    sink = FileSink(tmp_path)
+    writer = await begin(sink)
 
     with pytest.raises(SinkError, match="sink 'out': a value of type object cannot be written"):
         await writer.write([object()], None)
@@ -342,9 +422,10 @@ async def test_a_staged_file_that_was_lost_is_named(tmp_path: Path) -> None:
     prepared: Any = await writer.prepare(1)
     (tmp_path / prepared["parts"][0]["staged"]).unlink()
 
+    await sink.close()
     with pytest.raises(SinkError, match="sink 'out' lost 2 bytes of epoch 1: neither") as caught:
         await sink.recover(1, [prepared], sink_context())
-    assert str(tmp_path / "part-00000001-0-0.jsonl") in str(caught.value)
+    assert str(tmp_path / "part-00000001-0-000000.jsonl") in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [None, "short"])
@@ -356,6 +437,7 @@ async def test_an_open_part_that_was_lost_is_named(tmp_path: Path, content: str 
     if content is not None:
         (tmp_path / name).write_text(content)
 
+    await sink.close()
     with pytest.raises(SinkError, match=r"sink 'out' lost records: .* at least 10 bytes, but"):
         await sink.recover(1, [prepared], sink_context())
 
@@ -363,11 +445,11 @@ async def test_an_open_part_that_was_lost_is_named(tmp_path: Path, content: str 
 async def test_a_part_of_another_size_is_not_overwritten(tmp_path: Path) -> None:
     sink = FileSink(tmp_path)
     writer = await begin(sink)
-    (tmp_path / "part-00000001-0-0.jsonl").write_text("of somebody else\n")
+    (tmp_path / "part-00000001-0-000000.jsonl").write_text("of somebody else\n")
 
     with pytest.raises(SinkError, match="Does another job write to this folder"):
         await write_epoch(sink, writer, 1, [1])
-    assert visible(tmp_path) == {"part-00000001-0-0.jsonl": "of somebody else\n"}
+    assert visible(tmp_path) == {"part-00000001-0-000000.jsonl": "of somebody else\n"}
 
 
 # --------------------------------------------------------------------------------------- options

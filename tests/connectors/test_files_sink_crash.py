@@ -82,6 +82,8 @@ class Job:
             await self._attempt(world)
         except Stop:
             return False
+        finally:
+            self.files.kill()
         return True
 
     async def _attempt(self, world: World) -> None:
@@ -157,6 +159,23 @@ async def test_stopped_again_while_recovering(roll_bytes: int, roll_epochs: int)
             job.check()
 
 
+async def test_a_crash_does_not_take_the_folder_away_after_a_start_that_failed() -> None:
+    files = MemoryFiles(lose_folders=True)
+    ctx = SinkContext("out", 0, 1, 1, replace(manual_world(), files=files))
+    files.fail("sync_folder", "/", OSError(5, "Input/output error"))
+    with pytest.raises(SinkError, match="Input/output error"):
+        await FileSink("/deep/out").recover(None, [], ctx)
+    sink = FileSink("/deep/out")
+    await sink.recover(None, [], ctx)
+    writer = await sink.writer(ctx, [])
+    await writer.write(["a"], None)
+    await sink.commit(1, [await writer.prepare(1, final=True)])
+
+    files.crash()
+
+    assert [path for path in files.paths() if "part-" in path]
+
+
 @ROLLS
 async def test_an_older_checkpoint_undoes_what_followed(roll_bytes: int, roll_epochs: int) -> None:
     for restored in range(1, len(EPOCHS) + 1):
@@ -179,7 +198,7 @@ async def test_an_instance_that_lives_on_cannot_write_to_an_open_part() -> None:
     prepared = [await zombie.prepare(1)]
 
     new = FileSink("out", roll_epochs=10)
-    await new.recover(1, prepared, contexts[1])
+    await new.recover(1, prepared, replace(contexts[1], take_over=True))
     writer = await new.writer(contexts[1], prepared)
     await zombie.write(["zombie"], None)
     with pytest.raises(SinkError, match="is another job using the folder"):
@@ -188,4 +207,4 @@ async def test_an_instance_that_lives_on_cannot_write_to_an_open_part() -> None:
     await new.commit(2, [await writer.prepare(2, final=True)])
 
     assert isinstance(world.files, MemoryFiles)
-    assert world.files.contents("out/part-00000001-0-0.jsonl") == b'"a"\n"b"\n'
+    assert world.files.contents("out/part-00000001-0-000000.jsonl") == b'"a"\n"b"\n'

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ from anyio.lowlevel import checkpoint
 
 from flowrt.connectors.foreach import ForeachSink
 from flowrt.contract.errors import ConfigError, SinkError
+from flowrt.testing import check_sink
 from tests.connectors.kit import sink_context
 
 pytestmark = pytest.mark.anyio
@@ -59,3 +61,22 @@ def test_what_a_sink_says_of_itself() -> None:
 
     assert ForeachSink(send, batch=True).describe() == "foreach send (batches)"
     assert ForeachSink(send).kind == "direct"
+
+
+@pytest.mark.parametrize("batch", [True, False])
+@pytest.mark.parametrize("kind", ["plain", "coroutine"])
+async def test_laws(batch: bool, kind: str) -> None:
+    calls: dict[str, list[int]] = defaultdict(list)
+
+    def make(place: str) -> ForeachSink[Any]:
+        def plain(given: Any) -> None:
+            calls[place] += given if batch else [given]
+
+        async def coroutine(given: Any) -> None:
+            await checkpoint()
+            plain(given)
+
+        fn: Callable[[Any], object] = plain if kind == "plain" else coroutine
+        return ForeachSink(fn, batch=True) if batch else ForeachSink(fn)
+
+    await check_sink(make, range(7), lambda place: calls[place])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import count
 from typing import Any
 
 import anyio
@@ -12,6 +13,7 @@ from flowrt.connectors.iterables import IterableSource, PositionedSource
 from flowrt.connectors.pump import CAPACITY
 from flowrt.contract.errors import ConfigError, InputError
 from flowrt.contract.source import Chunk
+from flowrt.testing import check_source
 from tests.connectors.kit import check_replay, chunks_of, open_reader, read_all, source_context
 
 pytestmark = pytest.mark.anyio
@@ -315,3 +317,54 @@ def test_what_the_sources_say_of_themselves() -> None:
     assert IterableSource([1]).bounded
     assert not IterableSource(failing_async).bounded  # nobody can tell
     assert IterableSource(failing_async, bounded=True).bounded
+
+
+# ------------------------------------------------------------------------------------------- laws
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        [3, 2, 1],
+        range(3, 0, -1),
+        deque([3, 2, 1]),
+        Countdown(),
+        lambda: iter([3, 2, 1]),
+        lambda: (3 - number async for number in numbers(3)),
+    ],
+    ids=["list", "range", "deque", "iterable", "callable", "async callable"],
+)
+async def test_laws_of_what_can_be_read_again(given: Any) -> None:
+    await check_source(lambda: IterableSource(given), [3, 2, 1])
+
+
+@pytest.mark.parametrize("given", [[], (), lambda: iter([]), lambda: numbers(0)])
+async def test_laws_of_what_is_empty(given: Any) -> None:
+    await check_source(lambda: IterableSource(given), [])
+
+
+async def test_laws_of_what_has_no_end() -> None:
+    await check_source(lambda: IterableSource(lambda: count(1), bounded=False), [1, 2, 3, 4])
+
+
+@pytest.mark.parametrize("make", [lambda: iter(range(3)), lambda: {0, 1, 2}, lambda: numbers(3)])
+async def test_laws_of_what_cannot_be_read_again(make: Callable[[], Any]) -> None:
+    await check_source(lambda: IterableSource(make(), bounded=True), [0, 1, 2])
+
+
+async def test_laws_of_a_source_with_positions_of_its_own() -> None:
+    log = [("a", {"page": 1, "row": 1}), ("b", {"page": 1, "row": 2}), ("c", {"page": 2, "row": 1})]
+
+    def read(position: dict[str, int] | None) -> list[tuple[str, dict[str, int]]]:
+        places = [at for _, at in log]
+        return log[places.index(position) + 1 if position is not None else 0 :]
+
+    async def follow(
+        position: dict[str, int] | None,
+    ) -> AsyncIterator[tuple[str, dict[str, int]]]:
+        for pair in read(position):
+            await checkpoint()
+            yield pair
+
+    await check_source(lambda: PositionedSource(read), ["a", "b", "c"])
+    await check_source(lambda: PositionedSource(follow), ["a", "b", "c"])

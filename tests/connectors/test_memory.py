@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from flowrt.connectors.memory import MemorySink
+from flowrt.testing import check_sink
 from tests.connectors.kit import sink_context
 
 pytestmark = pytest.mark.anyio
@@ -52,3 +53,14 @@ async def test_a_sink_without_an_earlier_life_goes_on() -> None:
 
     assert sink.rows == []
     assert sink.describe() == "memory"
+
+
+async def test_laws() -> None:
+    # A process that ends takes its rows with it: here only the job dies, and the list lives on.
+    sinks: dict[str, MemorySink[int]] = {}
+
+    await check_sink(
+        lambda place: sinks.setdefault(place, MemorySink()),
+        range(7),
+        lambda place: sinks[place].rows,
+    )

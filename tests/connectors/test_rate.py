@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from flowrt.connectors.rate import RateRow, RateSource
 from flowrt.contract.errors import ConfigError
 from flowrt.contract.source import Chunk
+from flowrt.testing import check_source, record
 from flowrt.testing.world import ManualClock, manual_world
 from tests.connectors.kit import check_replay, open_reader, source_context
 
@@ -106,3 +107,22 @@ async def test_rows_are_bounded_only_with_an_end() -> None:
 async def test_wrong_options_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         RateSource(**arguments)
+
+
+@pytest.mark.parametrize("splits", [1, 2])
+async def test_laws_of_rows_that_were_due(splits: int) -> None:
+    rows = [record(RateRow(n, n * 400), at=n * 400) for n in range(6)]
+
+    await check_source(
+        lambda: RateSource(2.5, rows=6, start=0, splits=splits),
+        {str(split): rows[split::splits] for split in range(splits)},
+        world=manual_world(now_ms=10_000),
+    )
+
+
+@pytest.mark.parametrize("rows", [None, 4])
+async def test_laws_of_rows_that_begin_now(rows: int | None) -> None:
+    # A rate at which the first million rows are due in the first millisecond.
+    expect = [record(RateRow(n, 7_000), at=7_000) for n in range(4)]
+
+    await check_source(lambda: RateSource(1e9, rows=rows), expect, world=manual_world(now_ms=7_000))

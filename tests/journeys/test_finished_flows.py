@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,22 @@ import msgspec
 import pytest
 
 import flowrt
-from flowrt import FileSink, FileSource, Flow, MemorySink, SinkError, WatermarkStrategy
+from flowrt import (
+    FileSink,
+    FileSource,
+    Flow,
+    InputError,
+    IterableSource,
+    MemorySink,
+    PositionedSource,
+    SinkError,
+    Source,
+    Split,
+    WatermarkStrategy,
+)
 from flowrt.testing.script import PAUSE, record
 from flowrt.testing.scripted_source import ScriptedSource
-from tests.journeys.kit import Place
+from tests.journeys.kit import Place, until
 from tests.journeys.wide import START_MS, WINDOW_MS, Event, Windows
 
 pytestmark = pytest.mark.anyio
@@ -27,7 +40,7 @@ def counting(folder: Path, **how: Any) -> Flow:
 
 
 def write(folder: Path, name: str, *words: str) -> None:
-    (folder / "in").mkdir(exist_ok=True)
+    (folder / "in").mkdir(parents=True, exist_ok=True)
     with (folder / "in" / name).open("a") as file:
         file.writelines(f"{word}\n" for word in words)
 
@@ -72,6 +85,137 @@ async def test_new_files_are_read_and_old_ones_are_not_read_again(tmp_path: Path
     assert job.metrics().records_in == 4
 
 
+@pytest.mark.parametrize("how", [{}, {"watch": True}])
+async def test_a_file_that_has_grown_is_read_on(tmp_path: Path, how: dict[str, Any]) -> None:
+    write(tmp_path, "1.txt", "a", "b")
+    write(tmp_path, "2.txt", "b")
+    await run(tmp_path)
+    write(tmp_path, "1.txt", "a", "c")
+
+    async with flowrt.start(counting(tmp_path, **how), checkpoints=tmp_path / "kept") as job:
+        with anyio.fail_after(30):
+            while job.metrics().records_in < 5:  # noqa: ASYNC110 (a watched folder never ends)
+                await anyio.sleep(0.001)
+
+    assert rows(tmp_path) == [["a", 1], ["b", 1], ["b", 2], ["a", 2], ["c", 1]]
+    assert (await run(tmp_path)).metrics().records_out == 0
+
+
+@pytest.mark.parametrize("now", ["a\n", "a\nB\na\n"])
+async def test_a_file_that_is_another_one_now_is_refused(tmp_path: Path, now: str) -> None:
+    write(tmp_path, "1.txt", "a", "b")
+    await run(tmp_path)
+    (tmp_path / "in" / "1.txt").write_text(now)
+
+    with pytest.raises(InputError, match=r"1.txt was replaced"):
+        await run(tmp_path)
+
+
+async def test_files_that_are_as_they_were_are_not_even_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        write(tmp_path, f"{number}.txt", "a")
+    await run(tmp_path)
+    opened: list[str] = []
+    reader = FileSource.reader
+
+    async def noted(source: FileSource[str], split: Split, *others: Any) -> Any:
+        opened.append(split.id)
+        return await reader(source, split, *others)
+
+    monkeypatch.setattr(FileSource, "reader", noted)
+    await run(tmp_path)
+    assert opened == []
+    write(tmp_path, "7.txt", "b")
+    await run(tmp_path)
+    assert opened == ["7.txt"]
+
+
+async def test_a_folder_that_is_spelled_otherwise_or_was_moved_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, "1.txt", "a", "b")
+    for path in (Path("in"), tmp_path / "in", Path("in/*.txt"), Path("moved"), Path("moved/1.txt")):
+        if path.name == "moved":
+            (tmp_path / "in").rename("moved")
+        flow = Flow("counting")
+        words = flow.source(FileSource(path, "text"), name="words")
+        words.key_by(str).count(name="count").sink(FileSink("out"), name="out")
+        async with flowrt.start(flow, checkpoints="kept") as job:
+            await job.wait()
+        assert rows(tmp_path) == [["a", 1], ["b", 1]]
+
+
+async def test_other_files_of_the_same_names_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, "1.txt", "a", "b")
+    await run(tmp_path)
+    write(tmp_path / "tomorrow", "1.txt", "c", "d")
+    flow = Flow("counting")
+    words = flow.source(FileSource(tmp_path / "tomorrow" / "in", "text"), name="words")
+    words.key_by(str).count(name="count").sink(FileSink(tmp_path / "out"), name="out")
+
+    with pytest.raises(InputError, match=r"tomorrow/in/1.txt was replaced"):
+        async with flowrt.start(flow, checkpoints=tmp_path / "kept") as job:
+            await job.wait()
+
+
+@pytest.mark.parametrize("path", ["in", "in/*.txt"])
+async def test_watched_files_that_are_away_for_a_while_are_not_read_twice(path: str) -> None:
+    place, sink = Place(), MemorySink[str]()
+    files = {"in/1.txt": b"a\n", "in/2.txt": b"b\n"}
+    for name, content in files.items():
+        place.files.replace(name, content)
+    flow = Flow("words")
+    flow.source(FileSource(path, "text", watch=True), name="in").sink(sink, name="out")
+
+    async with place.start(flow) as job:
+        await until(lambda: job.metrics().records_in == 2)
+        await place.epoch(job)
+        place.files.forget("in/")
+        await place.epoch(job)
+    async with place.start(flow) as job:
+        for name, content in files.items():
+            place.files.replace(name, content)
+        place.files.replace("in/3.txt", b"c\n")
+        async with place.passing_time():
+            await until(lambda: job.metrics().records_in > 2)
+
+    assert sink.rows == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        IterableSource,
+        lambda values: IterableSource(dict.fromkeys(values)),
+        lambda values: IterableSource(lambda: iter(values)),
+        lambda values: PositionedSource(lambda at: ((v, v) for v in values if v > (at or 0))),
+    ],
+    ids=["list", "dict", "callable", "positioned"],
+)
+async def test_values_that_were_added_are_read(make: Callable[[list[int]], Source[int]]) -> None:
+    place, sink = Place(), MemorySink[int]()
+    for values in ([1, 2], [1, 2], [1, 2, 3], [1, 2, 3]):
+        flow = Flow("values")
+        flow.source(make(values), name="in").sink(sink, name="out")
+        await place.run(flow)
+    assert sink.rows == [1, 2, 3]
+
+
+async def test_a_shorter_list_is_refused() -> None:
+    place = Place()
+    for values in ([1, 2], [1]):
+        flow = Flow("values")
+        flow.source(IterableSource(values), name="in").sink(MemorySink(), name="out")
+        if values == [1, 2]:
+            await place.run(flow)
+        else:
+            with pytest.raises(InputError, match="the iterable has 1 records, but the checkpoint"):
+                await place.run(flow)
+
+
 async def test_a_file_that_grows_is_followed_line_by_line(tmp_path: Path) -> None:
     write(tmp_path, "1.txt", "a")
     flow = counting(tmp_path, follow=True, discovery_interval="1ms")
@@ -90,6 +234,20 @@ async def test_a_file_that_grows_is_followed_line_by_line(tmp_path: Path) -> Non
                 await anyio.sleep(0.001)
 
     assert rows(tmp_path) == [["a", 1], ["a", 2], ["b", 1]]
+
+
+async def test_a_file_that_was_read_to_its_end_can_be_followed_from_there(tmp_path: Path) -> None:
+    write(tmp_path, "1.txt", "a")
+    await run(tmp_path)
+
+    flow = counting(tmp_path, follow=True, discovery_interval="1ms")
+    async with flowrt.start(flow, checkpoints=tmp_path / "kept") as job:
+        write(tmp_path, "1.txt", "b")
+        with anyio.fail_after(30):
+            while job.metrics().records_in < 2:  # noqa: ASYNC110
+                await anyio.sleep(0.001)
+
+    assert rows(tmp_path) == [["a", 1], ["b", 1]]
 
 
 async def test_without_its_checkpoints_the_output_is_not_written_a_second_time(

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,15 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 import flowrt
-from flowrt import ConfigError, FileSink, Flow, GraphError, MemorySink, OperatorError
+from flowrt import (
+    ConfigError,
+    FileSink,
+    Flow,
+    FlowrtError,
+    GraphError,
+    MemorySink,
+    OperatorError,
+)
 from flowrt.runtime.status import JobStatus
 from flowrt.testing.recording_sink import RecordingSink
 from flowrt.testing.script import PAUSE
@@ -192,6 +201,34 @@ async def test_an_exception_in_the_body_cancels_the_job_and_comes_out_as_it_is()
     assert sink.rows == []
 
 
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit])
+async def test_a_body_that_ends_the_program_does_so_as_without_a_job(
+    kind: type[BaseException],
+) -> None:
+    source = ScriptedSource[int]([1, PAUSE])
+
+    with pytest.raises(kind):
+        async with Place().start(doubling(source, MemorySink())) as job:
+            await source.paused()
+            raise kind
+
+    assert job.status().state == "cancelled"
+
+
+async def test_a_generator_that_holds_a_job_can_be_closed() -> None:
+    source = ScriptedSource[int]([1, PAUSE])
+
+    async def jobs() -> AsyncGenerator[flowrt.Job, None]:
+        async with Place().start(doubling(source, MemorySink())) as job:
+            yield job
+
+    generator = jobs()
+    job = await anext(generator)
+    await generator.aclose()
+
+    assert job.status().state == "cancelled"
+
+
 async def test_a_failing_flow_cancels_the_body_and_raises_its_error_not_a_group() -> None:
     flow = Flow("inverse")
     flow.source([2, 1, 0]).map(lambda n: 1 // n, name="invert").sink(MemorySink())
@@ -203,6 +240,46 @@ async def test_a_failing_flow_cancels_the_body_and_raises_its_error_not_a_group(
     assert error.value.operator == "invert"
     assert error.value.value == 0
     assert isinstance(error.value.__cause__, ZeroDivisionError)
+
+
+async def test_a_function_that_raises_what_closes_generators_is_an_error_not_a_group() -> None:
+    def leave(number: int) -> int:
+        raise GeneratorExit
+
+    flow = Flow("leaving")
+    flow.source([1]).map(leave).sink(MemorySink())
+
+    with pytest.raises(FlowrtError, match="a function of flow 'leaving' raised GeneratorExit"):
+        async with Place().start(flow) as job:
+            await job.wait()
+    assert job.status().state == "failed"
+
+
+class Unclosable(MemorySink[int]):
+    async def writer(self, *arguments: Any) -> Any:
+        return UnclosableWriter()
+
+    async def close(self) -> None:
+        raise OSError("stuck")
+
+
+class UnclosableWriter:
+    async def write(self, values: Any, timestamps: Any) -> None: ...
+
+    async def prepare(self, epoch: int, final: bool = False) -> None: ...
+
+    async def close(self) -> None:
+        raise OSError("stuck, too")
+
+
+async def test_what_cannot_be_closed_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    flow = Flow("numbers")
+    flow.source([1]).sink(Unclosable(), name="results")
+
+    await Place().run(flow)
+
+    assert "could not close sink 'results'" in caplog.text
+    assert "sink 'results' could not close its writer: OSError: stuck, too" in caplog.text
 
 
 async def test_wait_raises_the_error_of_a_flow_that_failed() -> None:

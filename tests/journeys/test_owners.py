@@ -13,7 +13,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 import flowrt
-from flowrt import Flow, LeaseError, MemorySink
+from flowrt import FileSink, Flow, LeaseError, MemorySink, SinkError
 from flowrt.testing.recording_sink import RecordingSink
 from flowrt.testing.script import PAUSE
 from flowrt.testing.scripted_source import ScriptedSource
@@ -112,6 +112,48 @@ async def test_an_instance_whose_folder_was_taken_cannot_commit() -> None:
     assert sink.rows == [("a", 1)]
     manifests = [path for path in place.files.paths() if "manifest-" in path]
     assert all(path.endswith("-2.json") or "manifest-1-" in path for path in manifests)
+
+
+async def test_a_copy_of_the_checkpoints_cannot_start_beside_the_job_on_the_same_output() -> None:
+    place, source = Place(), words()
+    async with place.start(counting(source, FileSink("out"))) as job:
+        await source.paused()
+        await place.epoch(job)
+        for path in place.files.paths():
+            if path.startswith(FOLDER):
+                place.files.replace(f"/copy{path[len(FOLDER) :]}", place.files.contents(path))
+        source.release()
+        await source.paused()
+        await place.epoch(job)
+        parts = [path for path in place.files.paths() if "part-" in path]
+        assert len(parts) == 2
+
+        with pytest.raises(SinkError, match=r"another job writes to out/part-\*"):
+            async with place.start(counting(words(), FileSink("out")), checkpoints="/copy"):
+                pytest.fail("the body must not run")
+
+        source.release()
+        await job.wait()
+    assert [path for path in place.files.paths() if "part-" in path][:2] == parts
+
+
+async def test_the_output_of_an_instance_that_hangs_is_taken_over_with_its_folder() -> None:
+    place, source = Place(), words()
+    with pytest.raises(LeaseError, match="taken over"):
+        async with place.start(counting(source, FileSink("out")), on_failure="keep") as job:
+            await source.paused()
+            await place.epoch(job)
+            source.release()
+            await until(lambda: job.metrics().records_out == 2)
+            again = ScriptedSource[str](["a", PAUSE, "a", "a"])
+            again.release("0")
+            async with place.start(counting(again, FileSink("out")), take_over=True) as other:
+                await other.wait()
+            place.clock.advance(1_000)
+            await job.wait()
+
+    lines = [place.files.contents(path) for path in place.files.paths() if "out/part-" in path]
+    assert b"".join(lines).split() == [b'["a",1]', b'["a",2]', b'["a",3]']
 
 
 async def test_draining_an_instance_that_was_replaced_commits_nothing_either() -> None:

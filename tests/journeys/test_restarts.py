@@ -208,6 +208,49 @@ async def test_without_a_restart_a_failing_sink_ends_the_job_with_its_error(step
         await Place().run(counting(ScriptedSource[str](["a"]), sink))
 
 
+class Unreachable(RecordingSink[Any]):
+    """Raises an error that is none of flowrt's, in one step."""
+
+    def __init__(self, step: str) -> None:
+        super().__init__(kind="deciding")
+        self._step = step
+
+    async def last_committed(self, ctx: flowrt.SinkContext) -> int | None:
+        self._reach_out("last_committed")
+        return await super().last_committed(ctx)
+
+    async def recover(self, epoch: int | None, committables: Any, ctx: Any) -> None:
+        self._reach_out("recover")
+
+    async def writer(self, ctx: flowrt.SinkContext, prepared: Any) -> flowrt.Writer[Any]:
+        self._reach_out("writer")
+        return await super().writer(ctx, prepared)
+
+    async def commit(self, epoch: int, committables: Any) -> None:
+        self._reach_out("commit")
+
+    def _reach_out(self, step: str) -> None:
+        if step == self._step:
+            raise ConnectionRefusedError("nobody there")
+
+
+@pytest.mark.parametrize(
+    ("step", "what"),
+    [
+        ("last_committed", "say which epoch it committed last"),
+        ("recover", "recover epoch None"),
+        ("writer", "open its writer 0"),
+        ("commit", "commit epoch 1"),
+    ],
+)
+async def test_what_a_sink_raises_is_told_with_its_name(step: str, what: str) -> None:
+    text = f"sink 'out' could not {what}: ConnectionRefusedError: nobody there"
+    with pytest.raises(SinkError, match=text) as error:
+        await Place().run(counting(ScriptedSource[str](["a"]), Unreachable(step)))
+
+    assert isinstance(error.value.__cause__, ConnectionRefusedError)
+
+
 # An error behind lease.taken leaves nobody as the owner, and two epochs delete no checkpoint.
 STEPS = [name for name in FAILPOINTS if name not in ("lease.taken", "checkpoint.deleted")]
 
