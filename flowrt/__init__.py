@@ -9,23 +9,37 @@ if _typing.TYPE_CHECKING:
     from flowrt.connectors.files import FileSource as FileSource
     from flowrt.connectors.files_sink import FileSink as FileSink
     from flowrt.connectors.foreach import ForeachSink as ForeachSink
+    from flowrt.connectors.ingest import Ingest as Ingest
     from flowrt.connectors.iterables import IterableSource as IterableSource
     from flowrt.connectors.iterables import PositionedSource as PositionedSource
+    from flowrt.connectors.live import LiveEvent as LiveEvent
+    from flowrt.connectors.live import LiveSink as LiveSink
     from flowrt.connectors.memory import MemorySink as MemorySink
     from flowrt.connectors.rate import RateRow as RateRow
     from flowrt.connectors.rate import RateSource as RateSource
+    from flowrt.connectors.socket import SocketSource as SocketSource
+    from flowrt.connectors.sqlite_lookup import SqliteLookup as SqliteLookup
+    from flowrt.connectors.sqlite_sink import SqliteSink as SqliteSink
+    from flowrt.connectors.sqlite_source import SqliteSource as SqliteSource
     from flowrt.contract.errors import CheckpointError as CheckpointError
     from flowrt.contract.errors import ConfigError as ConfigError
     from flowrt.contract.errors import FlowrtError as FlowrtError
     from flowrt.contract.errors import GraphError as GraphError
+    from flowrt.contract.errors import IngestClosed as IngestClosed
+    from flowrt.contract.errors import IngestError as IngestError
+    from flowrt.contract.errors import IngestFull as IngestFull
     from flowrt.contract.errors import InputError as InputError
     from flowrt.contract.errors import LeaseError as LeaseError
     from flowrt.contract.errors import OperatorError as OperatorError
     from flowrt.contract.errors import SinkError as SinkError
     from flowrt.contract.errors import StateError as StateError
     from flowrt.contract.operator import Context as Context
+    from flowrt.contract.operator import CoOperator as CoOperator
     from flowrt.contract.operator import Operator as Operator
     from flowrt.contract.operator import OutputTag as OutputTag
+    from flowrt.contract.retry import ExponentialBackoff as ExponentialBackoff
+    from flowrt.contract.retry import FixedDelay as FixedDelay
+    from flowrt.contract.retry import NoRestart as NoRestart
     from flowrt.contract.sink import Sink as Sink
     from flowrt.contract.sink import SinkContext as SinkContext
     from flowrt.contract.sink import Writer as Writer
@@ -35,20 +49,23 @@ if _typing.TYPE_CHECKING:
     from flowrt.contract.source import SourceContext as SourceContext
     from flowrt.contract.source import Split as Split
     from flowrt.contract.state import AggregatingState as AggregatingState
+    from flowrt.contract.state import BroadcastState as BroadcastState
     from flowrt.contract.state import ListState as ListState
     from flowrt.contract.state import MapState as MapState
     from flowrt.contract.state import ReducingState as ReducingState
     from flowrt.contract.state import ValueState as ValueState
     from flowrt.contract.time import WatermarkStrategy as WatermarkStrategy
+    from flowrt.operators.calls import Cache as Cache
     from flowrt.runtime.job import Job as Job
     from flowrt.runtime.job import start as start
-    from flowrt.runtime.restart import ExponentialBackoff as ExponentialBackoff
-    from flowrt.runtime.restart import FixedDelay as FixedDelay
-    from flowrt.runtime.restart import NoRestart as NoRestart
+    from flowrt.runtime.output import JobOutput as JobOutput
+    from flowrt.runtime.output import OutputIterator as OutputIterator
     from flowrt.runtime.run import run as run
     from flowrt.runtime.status import JobMetrics as JobMetrics
     from flowrt.runtime.status import JobStatus as JobStatus
     from flowrt.schedulers.continuous import Continuous as Continuous
+    from flowrt.stream.connected import BroadcastStream as BroadcastStream
+    from flowrt.stream.connected import ConnectedStreams as ConnectedStreams
     from flowrt.stream.flow import Flow as Flow
     from flowrt.stream.keyed import KeyedStream as KeyedStream
     from flowrt.stream.stream import Stream as Stream
@@ -57,34 +74,47 @@ if _typing.TYPE_CHECKING:
 # `import flowrt` costs little and whoever needs one part loads that part alone.
 _HOMES = {
     "AggregatingState": "flowrt.contract.state",
+    "BroadcastState": "flowrt.contract.state",
+    "BroadcastStream": "flowrt.stream.connected",
+    "Cache": "flowrt.operators.calls",
     "CheckpointError": "flowrt.contract.errors",
     "Chunk": "flowrt.contract.source",
+    "CoOperator": "flowrt.contract.operator",
     "ConfigError": "flowrt.contract.errors",
+    "ConnectedStreams": "flowrt.stream.connected",
     "ConsoleSink": "flowrt.connectors.console",
     "Context": "flowrt.contract.operator",
     "Continuous": "flowrt.schedulers.continuous",
     "CsvFormat": "flowrt.connectors.csv_format",
-    "ExponentialBackoff": "flowrt.runtime.restart",
+    "ExponentialBackoff": "flowrt.contract.retry",
     "FileSink": "flowrt.connectors.files_sink",
     "FileSource": "flowrt.connectors.files",
-    "FixedDelay": "flowrt.runtime.restart",
+    "FixedDelay": "flowrt.contract.retry",
     "Flow": "flowrt.stream.flow",
     "FlowrtError": "flowrt.contract.errors",
     "ForeachSink": "flowrt.connectors.foreach",
     "GraphError": "flowrt.contract.errors",
+    "Ingest": "flowrt.connectors.ingest",
+    "IngestClosed": "flowrt.contract.errors",
+    "IngestError": "flowrt.contract.errors",
+    "IngestFull": "flowrt.contract.errors",
     "InputError": "flowrt.contract.errors",
     "IterableSource": "flowrt.connectors.iterables",
     "Job": "flowrt.runtime.job",
     "JobMetrics": "flowrt.runtime.status",
+    "JobOutput": "flowrt.runtime.output",
     "JobStatus": "flowrt.runtime.status",
     "KeyedStream": "flowrt.stream.keyed",
     "LeaseError": "flowrt.contract.errors",
     "ListState": "flowrt.contract.state",
+    "LiveEvent": "flowrt.connectors.live",
+    "LiveSink": "flowrt.connectors.live",
     "MapState": "flowrt.contract.state",
     "MemorySink": "flowrt.connectors.memory",
-    "NoRestart": "flowrt.runtime.restart",
+    "NoRestart": "flowrt.contract.retry",
     "Operator": "flowrt.contract.operator",
     "OperatorError": "flowrt.contract.errors",
+    "OutputIterator": "flowrt.runtime.output",
     "OutputTag": "flowrt.contract.operator",
     "PositionedSource": "flowrt.connectors.iterables",
     "RateRow": "flowrt.connectors.rate",
@@ -94,9 +124,13 @@ _HOMES = {
     "Sink": "flowrt.contract.sink",
     "SinkContext": "flowrt.contract.sink",
     "SinkError": "flowrt.contract.errors",
+    "SocketSource": "flowrt.connectors.socket",
     "Source": "flowrt.contract.source",
     "SourceContext": "flowrt.contract.source",
     "Split": "flowrt.contract.source",
+    "SqliteLookup": "flowrt.connectors.sqlite_lookup",
+    "SqliteSink": "flowrt.connectors.sqlite_sink",
+    "SqliteSource": "flowrt.connectors.sqlite_source",
     "StateError": "flowrt.contract.errors",
     "Stream": "flowrt.stream.stream",
     "ValueState": "flowrt.contract.state",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from flowrt.contract.steps import Fold
+from flowrt.contract.steps import Fold, one, one_more
 
 
 def count() -> Fold:
@@ -14,12 +12,4 @@ def count() -> Fold:
     >>> step.add(step.first("a"), "b")
     2
     """
-    return Fold(_one, _one_more, type=int, name="count")
-
-
-def _one(value: Any) -> int:
-    return 1
-
-
-def _one_more(number: int, value: Any) -> int:
-    return number + 1
+    return Fold(one, one_more, type=int, name="count")

@@ -6,6 +6,7 @@ import errno
 from collections.abc import Callable, Iterable
 
 from flowrt.contract.errors import CheckpointError
+from flowrt.contract.folders import folder_of
 from flowrt.contract.world import Files
 
 TEMPORARY = ".tmp"
@@ -57,8 +58,3 @@ async def delete_quietly(files: Files, path: str) -> None:
         await files.delete(path)
     except OSError:
         pass
-
-
-def folder_of(path: str) -> str:
-    """Return the folder that a path lies in."""
-    return path.rpartition("/")[0]

@@ -9,6 +9,7 @@ it is taken over by force) and that of the next one (proof that nobody else is a
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import msgspec
@@ -18,6 +19,7 @@ from flowrt.checkpoint.names import LEASE, STATE_FOLDER, parse_manifest, parse_s
 from flowrt.checkpoint.sealed import seal, unseal
 from flowrt.contract.errors import CheckpointError, LeaseError
 from flowrt.contract.failpoints import failpoint
+from flowrt.contract.folders import make_folder_durably
 from flowrt.contract.world import FileLock, Files, World
 
 _LOCK = re.compile(r"lease-(\d+)\.lock")
@@ -73,6 +75,7 @@ class Lease:
         self._record = record
         self._lock = lock
         self._next: LeaseRecord | None = None
+        self._next_lock: FileLock | None = None
 
     @property
     def generation(self) -> int:
@@ -87,8 +90,7 @@ class Lease:
         write or commit from then on. `CheckpointError` where the folder cannot be written.
         """
         try:
-            await world.files.make_folder(f"{folder}/{STATE_FOLDER}")
-            await world.files.sync_folder(folder)
+            await make_folder_durably(world.files, f"{folder}/{STATE_FOLDER}")
             present = await read_lease(world.files, folder)
             held = await world.files.lock(_lock_path(folder, present.generation))
             if held is None and not take_over:
@@ -98,7 +100,16 @@ class Lease:
                     "(take_over=True) if that instance is lost"
                 )
             record = _successor(world, present)
-            lock = await _succeed(world, folder, present, record, held)
+            try:
+                lock = await _lock_next(world.files, folder, record)
+                try:
+                    await _succeed(world.files, folder, present, record, lambda _: None)
+                except BaseException:
+                    lock.release()
+                    raise
+            finally:
+                if held is not None:
+                    held.release()
         except OSError as error:
             raise disk_error(error, "take the lease", folder) from error
         return cls(world, folder, record, lock)
@@ -111,23 +122,35 @@ class Lease:
         try:
             await self._take_what_is_ours()
             await self.check()
-            self._next = _successor(self._world, self._record)
-            self._lock = await _succeed(
-                self._world, self.folder, self._record, self._next, self._lock
-            )
-            self._record = self._next
+            await self._renew()
         except OSError as error:
             raise disk_error(error, "renew the lease", self.folder) from error
 
     async def _take_what_is_ours(self) -> None:
         """Go on from a renewal that failed behind its rename: `lease.json` names us already."""
         present = await read_lease(self._world.files, self.folder)
-        if present != self._next or present == self._record:
-            return
-        lock = await self._world.files.lock(_lock_path(self.folder, present.generation))
-        if lock is None:
-            raise _just_taken(self.folder)
-        self._record, self._lock = present, lock
+        if present == self._next and self._next_lock is not None:
+            self._move_on(present, self._next_lock)
+
+    async def _renew(self) -> None:
+        record = self._next = _successor(self._world, self._record)
+        lock = self._next_lock or await _lock_next(self._world.files, self.folder, record)
+        self._next_lock = lock
+        steps: list[str] = []
+        try:
+            await _succeed(self._world.files, self.folder, self._record, record, steps.append)
+        except BaseException:
+            # Nobody else may come in before the next try: our present lock is kept, and the next
+            # one too where lease.json may name us already.
+            if "synced" not in steps:
+                lock.release()
+                self._next_lock = None
+            raise
+        self._move_on(record, lock)
+
+    def _move_on(self, record: LeaseRecord, lock: FileLock) -> None:
+        self._lock.release()
+        self._record, self._lock, self._next_lock = record, lock, None
 
     async def check(self) -> None:
         """Make sure that the folder is still owned; `LeaseError` where it was taken over."""
@@ -145,6 +168,8 @@ class Lease:
     def release(self) -> None:
         """Let the next instance in; may be called twice."""
         self._lock.release()
+        if self._next_lock is not None:
+            self._next_lock.release()
 
 
 def _successor(world: World, present: LeaseRecord) -> LeaseRecord:
@@ -163,32 +188,28 @@ def _just_taken(folder: str) -> LeaseError:
     )
 
 
-async def _succeed(
-    world: World, folder: str, present: LeaseRecord, record: LeaseRecord, held: FileLock | None
-) -> FileLock:
-    """Become `record`, the generation after `present`; gives back `held`, the lock of that one."""
-    lock: FileLock | None = None
-    try:
-        lock = await world.files.lock(_lock_path(folder, record.generation))
-        # Whoever was quicker holds the lock, or has written lease.json and gone on.
-        if lock is None or (await read_lease(world.files, folder)).generation != present.generation:
-            raise _just_taken(folder)
-        await _write(world.files, folder, record)
-        failpoint("lease.taken")
-        await _delete_old_locks(world.files, folder, record.generation)
-    except BaseException:
-        if lock is not None:
-            lock.release()
-        raise
-    finally:
-        if held is not None:
-            held.release()
+async def _lock_next(files: Files, folder: str, record: LeaseRecord) -> FileLock:
+    lock = await files.lock(_lock_path(folder, record.generation))
+    if lock is None:
+        raise _just_taken(folder)
     return lock
 
 
-async def _write(files: Files, folder: str, record: LeaseRecord) -> None:
+async def _succeed(
+    files: Files,
+    folder: str,
+    present: LeaseRecord,
+    record: LeaseRecord,
+    passed: Callable[[str], None],
+) -> None:
+    """Become `record`, the generation after `present`; the lock of `record` is held."""
+    # Whoever was quicker holds that lock, or has written lease.json and gone on.
+    if (await read_lease(files, folder)).generation != present.generation:
+        raise _just_taken(folder)
     data = seal("lease", msgspec.json.encode(record))
-    await write_durably(files, f"{folder}/{LEASE}", [data], lambda _: None)
+    await write_durably(files, f"{folder}/{LEASE}", [data], passed)
+    failpoint("lease.taken")
+    await _delete_old_locks(files, folder, record.generation)
 
 
 async def _delete_old_locks(files: Files, folder: str, generation: int) -> None:

@@ -113,4 +113,5 @@ def _map_split(split: SplitState, of: str, change: Callable[[Any, str], Any]) ->
         data=change(split.data, f"the data of split {split.id!r} of {of}"),
         position=change(split.position, f"the position of split {split.id!r} of {of}"),
         watermark=change(split.watermark, f"the watermark of split {split.id!r} of {of}"),
+        version=change(split.version, f"the version of split {split.id!r} of {of}"),
     )

@@ -68,6 +68,12 @@ async def recover(store: DirectoryStore) -> Recovery:
             "from a backup, restore a savepoint into a new folder, or start from nothing in a new "
             "folder"
         )
+    if resumed := await store.last_resumed():
+        raise CheckpointError(
+            f"no checkpoint is left in {store.folder}, but the job went on from epoch {resumed} "
+            "once: starting from nothing would repeat results. Bring the files back from a backup, "
+            "or restore a savepoint or start from nothing in a new folder"
+        )
     await store.resume_from(0)
     return Recovery()
 

@@ -12,6 +12,7 @@ from flowrt.checkpoint.manifest import Manifest, encode_manifest
 from flowrt.checkpoint.names import STATE_FOLDER, Made, manifest_name, state_name
 from flowrt.checkpoint.store import DirectoryStore
 from flowrt.contract.errors import CheckpointError
+from flowrt.contract.folders import make_folder_durably
 from flowrt.contract.snapshot import StateFile
 
 
@@ -27,7 +28,7 @@ async def write_savepoint(store: DirectoryStore, manifest: Manifest, path: str) 
             raise CheckpointError(
                 f"a savepoint needs a new or empty folder, but {path} is not empty: choose another"
             )
-        await files.make_folder(state)
+        await make_folder_durably(files, state)
         for file in manifest.state_files().values():
             await _copy(store, file, f"{state}/{file.name}")
         await files.sync_folder(state)

@@ -71,6 +71,15 @@ class DirectoryStore:
         found = (made for made in map(parse_manifest, names) if made is not None)
         return sorted((made for made in found if counts(made, fences)), reverse=True)
 
+    async def last_resumed(self) -> int:
+        """Return the newest epoch that any life went on from; 0 where all began from nothing."""
+        try:
+            names = await self.files.names(self.folder)
+        except OSError as error:
+            raise disk_error(error, "list the checkpoints", self.folder) from error
+        fences = (fence for fence in map(parse_fence, names) if fence is not None)
+        return max((fence.epoch for fence in fences), default=0)
+
     async def read(self, made: Made) -> Manifest:
         """Return a manifest; `CheckpointError` where it is missing, damaged or of another flow."""
         path = self.manifest_path(made)
@@ -192,6 +201,8 @@ class DirectoryStore:
         # A newer generation than ours means that our lease is lost: nothing of its files is ours.
         doomed = [made for made in manifests if made not in kept and made.generation <= mine]
         for made in doomed:
+            # Each time: whoever takes the folder over may be about to choose just this one.
+            await self.lease.check()
             await delete_quietly(self.files, self.manifest_path(made))
             failpoint("checkpoint.deleted")
         if doomed:
@@ -199,6 +210,7 @@ class DirectoryStore:
             await self.files.sync_folder(self.folder)
         self._needed = {made: self._needed[made] for made in kept}
         needed = frozenset().union(*self._needed.values())
+        await self.lease.check()
         await self._delete_state(Made(mine, epoch), needed)
         for name in await self.files.names(self.folder):
             if name.endswith(TEMPORARY):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
@@ -17,10 +18,10 @@ from flowrt.cli.exits import Exit, report
 from flowrt.cli.load import load_flow, parse_params
 from flowrt.cli.running import run_flow
 from flowrt.contract.errors import ConfigError
+from flowrt.contract.retry import ExponentialBackoff, FixedDelay, NoRestart, RetryStrategy
 from flowrt.graph.explain import explain as as_text
 from flowrt.graph.explain import mermaid as as_mermaid
 from flowrt.runtime.failpoints import arm_from_environment
-from flowrt.runtime.restart import ExponentialBackoff, FixedDelay, NoRestart, RestartStrategy
 from flowrt.schedulers.continuous import Continuous
 
 
@@ -72,7 +73,23 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for other progr
 
 def main() -> None:
     """Run the command line and leave the process with its exit code."""
+    fill_standard_streams()
     app(prog_name="flowrt")
+
+
+def fill_standard_streams() -> None:
+    """Open those of the descriptors 0 to 2 that the caller closed on the null device.
+
+    The next file that is opened would become standard output, and the event loop ends the process
+    where it finds its own descriptors among these.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115 (open to the very end)
+            setattr(sys, name, stream)
 
 
 def _print_version(wanted: bool) -> None:
@@ -157,7 +174,7 @@ def run(
 _RESTART = re.compile(r"fixed:([^:]+)(?::([0-9]+))?")
 
 
-def parse_restart(text: str) -> RestartStrategy:
+def parse_restart(text: str) -> RetryStrategy:
     """Read `none`, `fixed:10s:3` or `backoff`; `ConfigError` for anything else."""
     if text == "none":
         return NoRestart()

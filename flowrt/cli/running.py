@@ -56,6 +56,7 @@ class _Running:
                 with self.display, told_warnings():
                     async with start(self.flow, **self.options, on_failure="keep") as job:
                         self.job = job
+                        job.discard_outputs()
                         status = await self._watch(job)
             finally:
                 if self.said_at_the_end:

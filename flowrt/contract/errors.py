@@ -45,3 +45,18 @@ class LeaseError(CheckpointError):
 
 class SinkError(FlowrtError):
     """A sink cannot write, prepare or commit; nothing that was committed is harmed."""
+
+
+class IngestError(FlowrtError):
+    """An `Ingest` did not take an event: it has no form in the journal, or that failed to write.
+
+    After a failed write the event may have become durable all the same.
+    """
+
+
+class IngestFull(IngestError):
+    """An `Ingest` has no room for an event now: the flow is behind."""
+
+
+class IngestClosed(IngestError):
+    """An `Ingest` takes no events: it was closed, or the flow that read it has ended."""

@@ -8,11 +8,13 @@ restart, so open files and clients in `open`, and keep what must survive a crash
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Any, Generic, Protocol, TypeVar, overload
+from typing import Any, Generic, Never, Protocol, TypeVar, overload
 
 from flowrt.contract.state import (
     AggregatingHandle,
     AggregatingState,
+    BroadcastHandle,
+    BroadcastState,
     ListHandle,
     ListState,
     MapHandle,
@@ -32,6 +34,8 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 Out_co = TypeVar("Out_co", covariant=True)
 In_contra = TypeVar("In_contra", contravariant=True)
+Left_contra = TypeVar("Left_contra", contravariant=True)
+Right_contra = TypeVar("Right_contra", contravariant=True)
 
 
 class OutputTag(Generic[T]):
@@ -122,7 +126,7 @@ class Context(Protocol):
         ...
 
     def emit(self, value: Any, timestamp: int | None = None) -> None:
-        """Send a value on, with the current record's event time unless one is given (ms)."""
+        """Send a value on, with the current record's event time unless one is given (int, ms)."""
         ...
 
     def side(self, tag: OutputTag[T], value: T, timestamp: int | None = None) -> None:
@@ -138,6 +142,8 @@ class Context(Protocol):
     def state(self, declaration: ListState[T]) -> ListHandle[T]: ...
     @overload
     def state(self, declaration: MapState[K, V]) -> MapHandle[K, V]: ...
+    @overload
+    def state(self, declaration: BroadcastState[K, V]) -> BroadcastHandle[K, V]: ...
     @overload
     def state(self, declaration: ReducingState[T]) -> ReducingHandle[T]: ...
     @overload
@@ -185,3 +191,20 @@ class Operator(Generic[In_contra, Out_co]):
     def close(self) -> Awaitable[None] | None:
         """Let go of what `open` took; called once, also after an error."""
         return None
+
+
+class CoOperator(Operator[Never, Out_co], Generic[Left_contra, Right_contra, Out_co]):
+    """One step with two inputs: for `a.connect(b).process(...)`.
+
+    `process_left` takes the records of `a`, `process_right` those of `b`, one at a time: neither
+    begins while the other runs. Each input keeps its order, and between them there is none. State,
+    timers, watermark and all the rest are as for any `Operator`, and shared by both.
+    """
+
+    def process_left(self, value: Left_contra, ctx: Context) -> Awaitable[None] | None:
+        """Take one record of the first stream."""
+        raise NotImplementedError(f"{type(self).__name__} has no process_left method")
+
+    def process_right(self, value: Right_contra, ctx: Context) -> Awaitable[None] | None:
+        """Take one record of the second stream; of a broadcast one, in every subtask."""
+        raise NotImplementedError(f"{type(self).__name__} has no process_right method")

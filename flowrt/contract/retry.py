@@ -1,4 +1,4 @@
-"""Restart strategies: whether and when a failed job tries again, from its last snapshot."""
+"""Whether and when what failed is tried again: a job from its last snapshot, a call as it was."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from flowrt.contract.errors import ConfigError
 from flowrt.contract.time import Duration, duration_ms
 
 
-class RestartStrategy(Protocol):
+class RetryStrategy(Protocol):
     """Decides after each failure. No clock inside: what it needs to know is told."""
 
     def delay_ms(self, failures: int, chance: float) -> int | None:
         """Return how long to wait before the next try (ms), or None to give up.
 
-        `failures` counts those in a row, from 1; a committed epoch starts the count anew. `chance`
-        is a random number in [0, 1).
+        `failures` counts those in a row, from 1; of a job, a committed epoch starts the count anew.
+        `chance` is a random number in [0, 1).
         """
         ...
 
@@ -26,13 +26,13 @@ class NoRestart:
     """Fail at the first error."""
 
     def delay_ms(self, failures: int, chance: float) -> int | None:
-        """See `RestartStrategy.delay_ms`."""
+        """See `RetryStrategy.delay_ms`."""
         return None
 
 
 @dataclass(frozen=True, slots=True)
 class FixedDelay:
-    """Try again after `delay`, at most `attempts` times without a committed epoch between."""
+    """Try again after `delay`, at most `attempts` times in a row."""
 
     delay: Duration = "10s"
     attempts: int = 3
@@ -42,7 +42,7 @@ class FixedDelay:
         _check_attempts("FixedDelay", self.attempts)
 
     def delay_ms(self, failures: int, chance: float) -> int | None:
-        """See `RestartStrategy.delay_ms`."""
+        """See `RetryStrategy.delay_ms`."""
         return duration_ms(self.delay) if failures <= self.attempts else None
 
 
@@ -69,7 +69,7 @@ class ExponentialBackoff:
             _check_attempts("ExponentialBackoff", self.attempts)
 
     def delay_ms(self, failures: int, chance: float) -> int | None:
-        """See `RestartStrategy.delay_ms`."""
+        """See `RetryStrategy.delay_ms`."""
         if self.attempts is not None and failures > self.attempts:
             return None
         longest = duration_ms(self.longest)

@@ -35,7 +35,8 @@ class SinkContext:
     """What a sink may use.
 
     `operator` is its stable id; `generation` grows with every start of the job on the same
-    checkpoint folder, so that names made with it are never used by two instances.
+    checkpoint folder, so that names made with it are never used by two instances. `take_over` says
+    that a former instance may hang and still hold what is to be used here.
     """
 
     operator: str
@@ -43,6 +44,7 @@ class SinkContext:
     parallelism: int
     generation: int
     world: World
+    take_over: bool = False
 
 
 class Writer(Protocol[T_contra]):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 from flowrt.contract.time import WatermarkStrategy
 from flowrt.contract.world import World
@@ -27,10 +27,20 @@ class Split:
 
     `id` is unique within the source and stays the same for ever; `data` is plain data for the
     reader.
+
+    `version` decides about a split that was read to its end, each time the job goes on from a
+    snapshot. With None it has ended for ever. Otherwise it is opened again at its end where data or
+    version (plain data, such as a size) are not what they were, and simply ends again if there is
+    nothing more; `UNKNOWN` opens it each time, for sources that cannot tell so cheaply.
     """
 
     id: str
     data: Any = None
+    version: Any = None
+
+
+UNKNOWN: Final = "unknown"
+"""The version of a split of which only reading tells whether there is more."""
 
 
 @dataclass(slots=True)
@@ -114,7 +124,8 @@ class Source(Generic[T]):
         """Return all splits that exist now, in the order in which to read them.
 
         Called in each subtask, which keeps those that are its own. A split that was read to its end
-        is remembered for as long as it is listed here.
+        is remembered for as long as it is listed here, and for a day longer; `Split.version` says
+        whether it is read on at the next start.
         """
         raise NotImplementedError(f"{type(self).__name__} has no splits method")
 
@@ -128,5 +139,12 @@ class Source(Generic[T]):
         """Hear that an epoch is committed.
 
         Nothing before these positions (by split) is asked again.
+        """
+        return None
+
+    def ended(self) -> None:
+        """Hear that the job is over, in whatever way: nothing is read until another one starts.
+
+        Called once for each job, behind everything else; not between its restarts.
         """
         return None

@@ -12,7 +12,7 @@ when it is written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Generic, Protocol, TypeVar, overload
 
 from flowrt.contract.errors import StateError
@@ -143,6 +143,18 @@ class AggregatingHandle(Protocol[In_contra, Out_co]):
         ...
 
 
+class BroadcastHandle(MapHandle[K, V], Protocol[K, V]):
+    """One dictionary for all keys, the same in every subtask.
+
+    Any method of the operator may read it. Only `process_right` and `open` may write it, because
+    only they run alike in every subtask: elsewhere writing raises `StateError`.
+    """
+
+    def replace(self, entries: Mapping[K, V]) -> None:
+        """Store these entries and forget all others."""
+        ...
+
+
 _Handle = TypeVar("_Handle")
 
 
@@ -201,6 +213,25 @@ class ListState(StateSpec[ListHandle[T]]):
 
 class MapState(StateSpec[MapHandle[K, V]]):
     """Declare a dictionary for each key; names must be hashable."""
+
+    def __init__(
+        self,
+        key_type: type[K] | None = None,
+        type: type[V] | None = None,
+        *,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name)
+        self.key_type = key_type
+        self.type = type
+
+
+class BroadcastState(StateSpec[BroadcastHandle[K, V]]):
+    """Declare a dictionary that belongs to no key: what a broadcast stream says, such as rules.
+
+    For a `CoOperator` whose second input is broadcast. All of it is encoded when it is written and
+    is part of each snapshot, so it is meant for thousands of entries, not for millions.
+    """
 
     def __init__(
         self,

@@ -8,12 +8,13 @@ A `fn` may be a plain function everywhere, and a coroutine function where the sh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from flowrt.contract.operator import Operator
+from flowrt.contract.operator import CoOperator, Operator
 from flowrt.contract.time import WatermarkStrategy
+from flowrt.contract.world import World
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +45,24 @@ class KeyBy:
     fn: Callable[[Any], Hashable]
 
 
+def one(value: Any) -> int:
+    """Count the first record: the `first` of a `Fold` that counts."""
+    return 1
+
+
+def one_more(number: int, value: Any) -> int:
+    """Count a later record: the `add` of a `Fold` that counts."""
+    return number + 1
+
+
 @dataclass(frozen=True, slots=True)
 class Fold:
     """A running fold for each key.
 
     Emits `(key, result(accumulator))` for each record. Plain functions only.
 
-    The first record of a key gives `first(value)`, each later one `add(accumulator, value)`.
+    The first record of a key gives `first(value)`, each later one `add(accumulator, value)`. With
+    `one` and `one_more` it counts, and what they do is written out instead of being called.
     `result` None emits the accumulator itself. `type` declares the accumulator's type for
     snapshots; without it builtins come back as they were. `name` is that of the state.
     """
@@ -79,4 +91,35 @@ class Process:
     make: Callable[[], Operator[Any, Any]]
 
 
-Step: TypeAlias = Map | Filter | FlatMap | KeyBy | Fold | AssignTimestamps | Process
+@dataclass(frozen=True, slots=True)
+class MapAsync:
+    """One value in, one out, many calls under way at once; it begins a task of its own.
+
+    `make(world)` gives the call for one subtask, anew at each restart. At most `capacity` calls are
+    under way. `ordered`: results leave in the order of their records; otherwise as they come, but
+    none passes a watermark. Records in flight are part of snapshots, encoded by `type` (None: as
+    each says what it is), and their calls are made again after a restore.
+    """
+
+    make: Callable[[World], Callable[[Any], Awaitable[Any]]]
+    capacity: int = 100
+    ordered: bool = True
+    type: Any = None
+    label: str = ""
+    """How `explain` shows the call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """An operator of two inputs; it begins a task of its own. `make` is as for `Process`.
+
+    `broadcast`: every subtask gets every record of the second input, which has no keys.
+    """
+
+    make: Callable[[], CoOperator[Any, Any, Any]]
+    broadcast: bool = False
+
+
+Step: TypeAlias = (
+    Map | Filter | FlatMap | KeyBy | Fold | AssignTimestamps | MapAsync | Process | Connect
+)

@@ -15,3 +15,8 @@ async def wait_until(clock: Clock, when_ms: int) -> None:
         await reached.wait()
     finally:
         alarm.cancel()
+
+
+async def sleep_ms(clock: Clock, duration_ms: int) -> None:
+    """Wait for a duration of the clock's time; may be cancelled."""
+    await wait_until(clock, clock.now_ms() + duration_ms)

@@ -84,7 +84,7 @@ class Files(Protocol):
         ...
 
     async def size(self, path: str) -> int | None:
-        """Return a file's size in bytes; None where there is no such file."""
+        """Return a file's size in bytes; None where there is none, `OSError` for a pipe."""
         ...
 
     async def is_folder(self, path: str) -> bool:

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
+
+from anyio import current_effective_deadline, get_cancelled_exc_class
 
 from flowrt.contract.errors import FlowrtError, OperatorError
 from flowrt.contract.operator import Operator
 
 _NO_RECORD = object()
 _SHOWN = 200
+
+
+def failures() -> tuple[type[BaseException], ...]:
+    """Return what counts as a failure of code that is not ours; for `except`, in a coroutine.
+
+    Also a cancellation that nobody asked for: whoever awaits something that somebody else cancelled
+    raises one. Let through, it would end a task without a word, as if it had been told to stop.
+    """
+    if current_effective_deadline() == -math.inf:
+        return (Exception,)
+    return (Exception, get_cancelled_exc_class())
 
 
 def operator_error(
@@ -43,7 +57,7 @@ async def called(operator: str, method: Callable[..., Any], *arguments: Any) -> 
             await result
     except FlowrtError:
         raise
-    except Exception as error:
+    except failures() as error:
         name = getattr(method, "__name__", "a method")
         raise operator_error(operator, error, method=name) from error
 

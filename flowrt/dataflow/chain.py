@@ -7,20 +7,24 @@ starts the next one.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Protocol
 
 from flowrt.contract.elements import MAX_TIMESTAMP, MIN_TIMESTAMP, Records
 from flowrt.contract.errors import FlowrtError, OperatorError
-from flowrt.contract.snapshot import Frozen, KeyedBackend, SnapshotWriter
-from flowrt.contract.steps import AssignTimestamps, Fold, Process, Step
+from flowrt.contract.snapshot import BroadcastBackend, Frozen, KeyedBackend, SnapshotWriter
+from flowrt.contract.steps import AssignTimestamps, Connect, Fold, Process, Step
 from flowrt.contract.world import World
-from flowrt.dataflow.blame import called, operator_error, snapshot_of
+from flowrt.dataflow.blame import called, failures, operator_error, snapshot_of
+from flowrt.dataflow.broadcast_snapshot import take_states, with_states, writing
 from flowrt.dataflow.channel import RUN_LIMIT
 from flowrt.dataflow.context import OperatorContext
 from flowrt.dataflow.event_time import EventTime
 from flowrt.dataflow.fuse import FusedLine, Part, fuse
 from flowrt.dataflow.timers import TimerQueue
+
+RIGHT: Final = -1
+"""Where a run of records of the second input begins: at the first step, by its other method."""
 
 
 class Downstream(Protocol):
@@ -55,6 +59,7 @@ class StepSetup:
     restored: list[Any] = field(default_factory=list)
     watermark: int = MIN_TIMESTAMP
     taken_tags: frozenset[str] = frozenset()
+    broadcast: BroadcastBackend | None = None
 
 
 @dataclass(slots=True)
@@ -91,6 +96,8 @@ class Chain:
         }
         self._lines: dict[tuple[int, bool, bool], FusedLine] = {}
         self._opened: list[Part] = []
+        self._subtask = subtask
+        self._broadcast = steps[0].broadcast if steps else None
         for index, part in enumerate(self._parts):
             if part.context is not None and steps[index].taken_tags:
                 part.flush_sides = self._side_flusher(part)
@@ -110,13 +117,26 @@ class Chain:
             if index in self._times:
                 self._times[index].restore(setup.restored)
             if part.operator is not None and part.context is not None:
+                restored = setup.restored
+                if setup.broadcast is not None:
+                    restored = take_states(restored, setup.broadcast)
                 part.context.bind(part.operator)
-                if setup.restored:
-                    await called(part.id, part.operator.restore, setup.restored)
+                if restored:
+                    await called(part.id, part.operator.restore, restored)
                 self._opened.append(part)
-                await called(part.id, part.operator.open, part.context)
+                with writing(setup.broadcast):
+                    await called(part.id, part.operator.open, part.context)
                 if setup.backend is not None and _has_timers(setup.backend):
                     part.context.timers  # noqa: B018  (restored ones fire even if none is set anew)
+        self._tell_again()
+
+    def _tell_again(self) -> None:
+        """Tell those that follow what they were told before a restart; they start from nothing."""
+        for time in [*self._times.values()][-1:]:
+            if time.last > MIN_TIMESTAMP:
+                self._downstream.watermark(time.last)
+            if time.resting:
+                self._downstream.idle()
 
     async def close(self) -> None:
         """Close the operators that were opened, last first.
@@ -140,6 +160,11 @@ class Chain:
         """Take a run of records through all steps."""
         await self._run(0, records)
 
+    async def run_right(self, records: Records) -> None:
+        """Take a run of records of the second input; broadcast state may be written meanwhile."""
+        with writing(self._broadcast):
+            await self._run(RIGHT, records)
+
     async def _run(self, start: int, records: Records) -> None:
         if start == len(self._parts):
             await self._downstream.emit(records)
@@ -151,11 +176,14 @@ class Chain:
         line = self._lines.get(which)
         if line is None:
             line = self._lines[which] = self._fuse(*which)
+            run = line.first
+        else:
+            run = line.run
         try:
-            await line.run(records.values, records.timestamps, records.keys)
+            await run(records.values, records.timestamps, records.keys)
         except FlowrtError:
             raise
-        except Exception as error:
+        except failures() as error:
             blamed = self._blame(line, start, error)
             if blamed is None:
                 raise
@@ -170,7 +198,12 @@ class Chain:
             async def emit(records: Records) -> None:
                 await self._run(end, records)
 
-        return fuse(self._parts[start:end], emit, timestamps=timestamps, keys=keys)
+        parts = self._parts[start:end]
+        if start == RIGHT:
+            keyed = self._parts[0].keyed and self._broadcast is None
+            first = replace(self._parts[0], right=True, keyed=keyed)
+            parts = [first, *self._parts[1:end]]
+        return fuse(parts, emit, timestamps=timestamps, keys=keys)
 
     async def _assign(self, index: int, records: Records) -> None:
         time = self._times[index]
@@ -182,7 +215,7 @@ class Chain:
         if watermark is not None:
             await self._advance(index + 1, watermark)
 
-    def _blame(self, line: FusedLine, start: int, error: Exception) -> OperatorError | None:
+    def _blame(self, line: FusedLine, start: int, error: BaseException) -> OperatorError | None:
         """Find the step and the record from the line of the fused function that raised."""
         # A coroutine turns StopIteration into a RuntimeError with no line of its own.
         raised = error.__cause__ if isinstance(error.__cause__, StopIteration) else error
@@ -194,7 +227,8 @@ class Chain:
                     return None
                 step, variable = place
                 value = trace.tb_frame.f_locals.get(variable)
-                return operator_error(self._parts[start + step].id, raised, value=value)
+                part = self._parts[max(start, 0) + step]
+                return operator_error(part.id, raised, value=value)
             trace = trace.tb_next
         return None
 
@@ -209,7 +243,7 @@ class Chain:
             if index in self._times and watermark != MAX_TIMESTAMP:
                 # Watermarks from before end here, but they also tell that a rest is over.
                 time = self._times[index]
-                if not time.resting:
+                if not time.resting or time.silent:
                     return
                 time.resting = False
                 watermark = time.last
@@ -231,8 +265,12 @@ class Chain:
 
     def rest(self) -> None:
         """Hear that all inputs are idle."""
-        for time in self._times.values():
-            time.resting = True
+        self._rest(0)
+
+    def _rest(self, start: int) -> None:
+        for index, time in self._times.items():
+            if index >= start:
+                time.resting = True
         self._downstream.idle()
 
     def next_alarm(self) -> int | None:
@@ -250,9 +288,9 @@ class Chain:
             timers = part.context.opened_timers if part.context is not None else None
             if timers is not None:
                 await self._fire(index, timers.processing, now)
-        for time in self._times.values():
+        for index, time in self._times.items():
             if time.rest(now):
-                self._downstream.idle()
+                self._rest(index)
 
     async def _fire(self, index: int, timers: TimerQueue, until: int) -> None:
         part = self._parts[index]
@@ -305,6 +343,8 @@ class Chain:
             data = snapshot_of(part.id, part.operator)
             if index in self._times:
                 data = self._times[index].snapshot()
+            if setup.broadcast is not None:
+                data = with_states(data, setup.broadcast, self._subtask)
             # Where nothing is kept nothing need be cut: the state simply goes on.
             frozen = None
             if setup.backend is not None and setup.writer is not None:
@@ -326,10 +366,16 @@ class Chain:
 
 def _part(setup: StepSetup, world: World, subtask: int, parallelism: int) -> Part:
     part = Part(setup.id, setup.step, keyed=setup.keyed)
-    if isinstance(setup.step, Process):
+    if isinstance(setup.step, Process | Connect):
         part.operator = setup.step.make()
         part.context = OperatorContext(
-            setup.id, subtask, parallelism, world, setup.backend, setup.taken_tags
+            setup.id,
+            subtask,
+            parallelism,
+            world,
+            setup.backend,
+            setup.taken_tags,
+            setup.broadcast,
         )
         part.context.watermark = setup.watermark
     if isinstance(setup.step, Fold):

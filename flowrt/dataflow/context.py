@@ -9,8 +9,8 @@ from typing import Any
 from flowrt.contract.elements import MIN_TIMESTAMP
 from flowrt.contract.errors import StateError
 from flowrt.contract.operator import Operator, OutputTag
-from flowrt.contract.snapshot import KeyedBackend
-from flowrt.contract.state import StateSpec
+from flowrt.contract.snapshot import BroadcastBackend, KeyedBackend
+from flowrt.contract.state import BroadcastState, StateSpec
 from flowrt.contract.world import World
 from flowrt.dataflow.timers import TimerQueue
 
@@ -28,6 +28,7 @@ class OperatorContext:
 
     __slots__ = (
         "_backend",
+        "_broadcast",
         "_handles",
         "_taken_tags",
         "_timers",
@@ -51,6 +52,7 @@ class OperatorContext:
         world: World,
         backend: KeyedBackend | None,
         taken_tags: frozenset[str] = frozenset(),
+        broadcast: BroadcastBackend | None = None,
     ) -> None:
         self.operator = operator
         self.subtask = subtask
@@ -62,6 +64,7 @@ class OperatorContext:
         self.sides: dict[str, tuple[list[Any], list[int | None]]] = {}
         self.dropped: Counter[str] = Counter()
         self._backend = backend
+        self._broadcast = broadcast
         self._taken_tags = taken_tags
         self._handles: dict[int, tuple[Any, Any]] = {}
         self._timers: ContextTimers | None = None
@@ -71,7 +74,8 @@ class OperatorContext:
         if name == "key":
             raise StateError(
                 f"operator {self.operator!r} has no current key: put key_by before it, and use "
-                "the key, state and timers only while a record or a timer is processed"
+                "the key, state and timers only while a record or a timer is processed; a "
+                "broadcast record has none"
             )
         raise AttributeError(name)
 
@@ -94,11 +98,19 @@ class OperatorContext:
 
     def emit(self, value: Any, timestamp: int | None = None) -> None:
         """See `Context.emit`."""
-        self.emitted.append((value, self.timestamp if timestamp is None else timestamp))
+        if timestamp is None:
+            timestamp = self.timestamp
+        elif not isinstance(timestamp, int):
+            raise _no_event_time(timestamp)
+        self.emitted.append((value, timestamp))
 
     def side(self, tag: OutputTag[Any], value: Any, timestamp: int | None = None) -> None:
         """See `Context.side`."""
         name = tag.name
+        if timestamp is None:
+            timestamp = self.timestamp
+        elif not isinstance(timestamp, int):
+            raise _no_event_time(timestamp)
         if name not in self._taken_tags:
             self.dropped[name] += 1
             return
@@ -106,7 +118,7 @@ class OperatorContext:
         if lists is None:
             lists = self.sides[name] = ([], [])
         lists[0].append(value)
-        lists[1].append(self.timestamp if timestamp is None else timestamp)
+        lists[1].append(timestamp)
 
     def state(self, declaration: StateSpec[Any]) -> Any:
         """See `Context.state`."""
@@ -118,7 +130,7 @@ class OperatorContext:
                 f"a {type(declaration).__name__} of operator {self.operator!r} has no name: "
                 "pass name=..."
             )
-        handle = self._keyed(f"state {declaration.name!r}").handle(declaration, self)
+        handle = self._handle(declaration)
         # The declaration is kept beside its handle so that its id cannot be given to another one.
         self._handles[id(declaration)] = (declaration, handle)
         return handle
@@ -130,10 +142,28 @@ class OperatorContext:
                 if isinstance(attribute, StateSpec):
                     operator.__dict__[name] = self.state(attribute)
 
+    def _handle(self, declaration: StateSpec[Any]) -> Any:
+        wanted = f"state {declaration.name!r}"
+        if not isinstance(declaration, BroadcastState):
+            return self._keyed(wanted).handle(declaration, self)
+        if self._broadcast is None:
+            raise StateError(
+                f"operator {self.operator!r} uses broadcast {wanted}, and nothing is broadcast to "
+                "it: connect(rules.broadcast()) before it"
+            )
+        return self._broadcast.handle(declaration)
+
     def _keyed(self, wanted: str) -> KeyedBackend:
         if self._backend is None:
             raise StateError(f"operator {self.operator!r} uses {wanted}: put key_by before it")
         return self._backend
+
+
+def _no_event_time(timestamp: object) -> TypeError:
+    return TypeError(
+        f"an event time is an int, milliseconds since 1970, and not {timestamp!r}: round it, or "
+        "for an aware datetime take int(time.timestamp() * 1000)"
+    )
 
 
 class ContextTimers:

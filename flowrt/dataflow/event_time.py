@@ -79,6 +79,9 @@ class EventTime:
         self._clock = clock
         self.last = MIN_TIMESTAMP
         self.resting = False
+        """Whether those that follow were told that nothing comes for now."""
+        self.silent = False
+        """Whether that is because no record came; only a record ends it."""
         self.idle_at: int | None = None
         self._stay_awake()
 
@@ -103,20 +106,26 @@ class EventTime:
         if self.idle_at is None or now_ms < self.idle_at:
             return False
         self.idle_at = None
-        self.resting = True
+        self.silent = True
         return True
 
     def _stay_awake(self) -> None:
+        self.silent = False
         if self._strategy.idle_after_ms is not None:
             self.idle_at = self._clock.now_ms() + self._strategy.idle_after_ms
 
     def snapshot(self) -> Any:
         """Return the state as plain data."""
-        return [self.last, self._generator.snapshot()]
+        return [self.last, self._generator.snapshot(), self.resting, self.silent]
 
     def restore(self, data: list[Any]) -> None:
         """Take back what all former subtasks returned from `snapshot`; [] for nothing."""
         # At another parallelism the slowest former subtask decides: nothing becomes late by it.
-        if data:
-            self.last, generator = min(data, key=lambda entry: entry[0])
-            self._generator.restore(generator)
+        if not data:
+            return
+        self.last, generator, _, _ = min(data, key=lambda entry: entry[0])
+        self._generator.restore(generator)
+        self.resting = all(resting for _, _, resting, _ in data)
+        self.silent = all(silent for _, _, _, silent in data)
+        if self.silent:
+            self.idle_at = None

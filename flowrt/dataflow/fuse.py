@@ -27,9 +27,20 @@ from types import CodeType
 from typing import Any, TypeAlias
 
 from flowrt.contract.elements import Records
-from flowrt.contract.operator import Operator
+from flowrt.contract.operator import CoOperator, Operator
 from flowrt.contract.snapshot import MISSING, Table
-from flowrt.contract.steps import Filter, FlatMap, Fold, KeyBy, Map, Process, Step
+from flowrt.contract.steps import (
+    Connect,
+    Filter,
+    FlatMap,
+    Fold,
+    KeyBy,
+    Map,
+    Process,
+    Step,
+    one,
+    one_more,
+)
 from flowrt.dataflow.channel import RUN_LIMIT
 from flowrt.dataflow.context import OperatorContext
 
@@ -49,13 +60,29 @@ class Part:
     table: Table | None = None
     flush_sides: EmitSide | None = None
     keyed: bool = False
+    right: bool = False
+    """Of an operator with two inputs: whether it takes the records of the second."""
+
+    @property
+    def takes(self) -> Callable[..., Any]:
+        """The operator's method that takes a record."""
+        operator = self.operator
+        if isinstance(operator, CoOperator):
+            return operator.process_right if self.right else operator.process_left
+        assert operator is not None
+        return operator.process
 
 
 @dataclass(slots=True)
 class FusedLine:
-    """A fused function, its code, and for each line of it the step and the variable it works on."""
+    """A fused function, its code, and for each line of it the step and the variable it works on.
+
+    `first` does the same as `run`, and refuses results of users' functions that must be awaited: it
+    is for the first run of records, so that this costs nothing later.
+    """
 
     run: Fused
+    first: Fused
     code: CodeType
     places: dict[int, tuple[int, str]]
 
@@ -82,8 +109,29 @@ def fuse(parts: Sequence[Part], emit: Emit, *, timestamps: bool, keys: bool) -> 
     linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
     names: dict[str, Any] = {}
     exec(compile(text, filename, "exec"), names)
-    run = names["make"](emit, Records, MISSING, *writer.arguments.values())
-    return FusedLine(run, run.__code__, writer.places)
+    given = writer.arguments
+    run = names["make"](emit, Records, MISSING, *given.values())
+    careful = (_refusing(it) if name in writer.plain else it for name, it in given.items())
+    first = names["make"](emit, Records, MISSING, *careful)
+    return FusedLine(run, first, run.__code__, writer.places)
+
+
+def _refusing(fn: Any) -> Any:
+    """Return `fn` with a look at its results: a coroutine is true, and a value like any other."""
+
+    def call(value: Any) -> Any:
+        result = fn(value)
+        if hasattr(type(result), "__await__"):
+            if inspect.iscoroutine(result):
+                result.close()
+            raise TypeError(
+                f"its function returned a {type(result).__name__}, which nobody awaits: pass the "
+                "coroutine function itself, not a plain one that calls it; key_by takes only "
+                "plain ones, so await in a map before it"
+            )
+        return result
+
+    return call
 
 
 @dataclass(slots=True)
@@ -103,9 +151,11 @@ class _Writer:
         steps = [part.step for part in parts]
         self.parts = parts
         self.keys = keys
-        self.fans_out = any(isinstance(step, FlatMap | Process) for step in steps)
+        self.fans_out = any(isinstance(step, FlatMap | Process | Connect) for step in steps)
         self.out_keys = bool(steps) and isinstance(steps[-1], KeyBy)
-        self.out_timestamps = timestamps or any(isinstance(step, Process) for step in steps)
+        self.out_timestamps = timestamps or any(
+            isinstance(step, Process | Connect) for step in steps
+        )
         # One for one, and sent in one go: the timestamps of the run are already the right list.
         one_for_one = all(isinstance(step, Map | KeyBy | Fold) for step in steps)
         self.pass_timestamps = timestamps and one_for_one and not any(map(_waits, parts))
@@ -113,6 +163,8 @@ class _Writer:
         self.prologue: list[str] = []
         self.lines: list[str] = []
         self.arguments: dict[str, Any] = {}
+        self.plain: set[str] = set()
+        """Those of the arguments that are users' functions whose results nobody awaits."""
         self.places: dict[int, tuple[int, str]] = {}
 
     def write(self) -> str:
@@ -207,62 +259,75 @@ class _Writer:
                 return replace(at, key=key)
             case Fold():
                 self.fold(index, part.step, part.table, at)
-            case Process():
+            case Process() | Connect():
                 return self.process(index, part, at)
             case _:
                 raise TypeError(f"a {type(part.step).__name__} cannot be fused")
         return at
 
     def call(self, index: int, fn: Any, at: _At) -> str:
-        wait = "await " if is_coroutine(fn) else ""
-        return f"{wait}{self.name('f', index, fn)}({at.value})"
+        name = self.name("f", index, fn)
+        if is_coroutine(fn):
+            return f"await {name}({at.value})"
+        self.plain.add(name)
+        return f"{name}({at.value})"
 
     def fold(self, index: int, step: Fold, table: Table | None, at: _At) -> None:
         assert table is not None
-        delta, get, cold = f"delta{index}", f"get{index}", f"cold{index}"
-        seal, unseal = f"seal{index}", f"unseal{index}"
-        name = self.name("table", index, table)
-        # A freeze replaces the delta, never during a run: fetched once here.
-        self.prologue.append(f"{delta} = {name}.delta; {get} = {delta}.get; {cold} = {name}.cold")
-        self.prologue.append(f"{seal} = {name}.seal; {unseal} = {name}.unseal")
-        first, add = self.name("first", index, step.first), self.name("add", index, step.add)
-        quick = self.name("quick", index, table.quick)
-        depth, k, v = at.depth, at.key, at.value
-
-        def call(deeper: int, line: str) -> None:
-            self.add_call(depth + deeper, line, index, at)
-
-        # Sealing may change the value of a declared builtin (an int to a float): that one is sent.
-        sealed = f"a = {seal}({k}, a); {delta}[{k}] = a"
-        store = sealed if table.scalar is not None else f"{delta}[{k}] = {seal}({k}, a)"
-        call(0, f"a = {get}({k}, MISSING)")
-        self.add(depth, "kind = type(a)")
-        self.add(depth, f"if kind in {quick}:")
-        call(1, f"a = {add}(a, {v})")
-        self.add(depth + 1, "if type(a) is kind:")
-        call(2, f"{delta}[{k}] = a")
-        self.add(depth + 1, "else:")
-        call(2, store)
-        self.add(depth, "else:")
-        self.add(depth + 1, "if a is MISSING:")
-        call(2, f"a = {cold}({k})")
-        call(1, f"a = {first}({v}) if a is MISSING else {add}({unseal}(a), {v})")
-        call(1, store)
+        name, depth, k = self.name("table", index, table), at.depth, at.key
+        layer, places, entries = f"layer{index}", f"places{index}", f"entries{index}"
+        # A freeze replaces the layer, never during a run: fetched once here.
+        self.prologue.append(f"{layer} = {name}.writable(); {places} = len({layer})")
+        self.prologue.append(f"{entries} = {layer}[0]; is_wide{index} = {places} > 1")
+        self.prologue.append(f"cold{index} = {name}.cold")
+        self.add(depth, f"if is_wide{index}:")
+        self.add_call(depth + 1, f"{entries} = {layer}[hash({k}) % {places}]", index, at)
+        found = f"{entries}[{k}] if {k} in {entries} else cold{index}({k})"
+        self.add_call(depth, f"a = {found}", index, at)
+        if step.first is one and step.add is one_more and table.scalar is int:
+            # Written out: calling and checking would cost as much as all the rest of the step.
+            self.add(depth, "a = 1 if a is MISSING else a + 1")
+            self.add(depth, f"{entries}[{k}] = a")
+        else:
+            self.add_up(index, step, table, at)
         result = "a"
         if step.result is not None:
             result = f"{self.name('result', index, step.result)}(a)"
-        call(0, f"{v} = ({k}, {result})")
+        self.add_call(depth, f"{at.value} = ({k}, {result})", index, at)
+
+    def add_up(self, index: int, step: Fold, table: Table, at: _At) -> None:
+        """From the accumulator found in the state make the next one, and store it."""
+        k, v, seal, unseal = at.key, at.value, f"seal{index}", f"unseal{index}"
+        first, add = self.name("first", index, step.first), self.name("add", index, step.add)
+        store = f"entries{index}[{k}] = "
+        self.prologue.append(f"{seal} = table{index}.seal; {unseal} = table{index}.unseal")
+        if table.scalar is not None:
+            is_known, before = f"is {self.name('scalar', index, table.scalar)}", "a"
+            # Sealing may change the value (an int to a float): the changed one is sent.
+            sealed = f"a = {seal}({k}, a); {store}a"
+        else:
+            is_known = f"in {self.name('quick', index, table.quick)}"
+            before = f"a if type(a) {is_known} else {unseal}(a)"
+            sealed = f"{store}{seal}({k}, a)"
+        step_on = f"a = {first}({v}) if a is MISSING else {add}({before}, {v})"
+        self.add_call(at.depth, step_on, index, at)
+        self.add(at.depth, f"if type(a) {is_known}:")
+        self.add(at.depth + 1, f"{store}a")
+        self.add(at.depth, "else:")
+        self.add_call(at.depth + 1, sealed, index, at)
 
     def process(self, index: int, part: Part, at: _At) -> _At:
-        assert part.operator is not None
         assert part.context is not None
         context = self.name("ctx", index, part.context)
         emitted = self.name("emitted", index, part.context.emitted)
-        process = self.name("process", index, part.operator.process)
+        process = self.name("process", index, part.takes)
         depth = at.depth
         self.add(depth, f"{context}.timestamp = {at.timestamp}")
         if part.keyed:
             self.add(depth, f"{context}.key = {at.key}")
+        elif part.right:
+            # The records of a broadcast input have no keys, those before them may have had.
+            self.prologue.append(f"{context}.forget_key()")
         call = f"{process}({at.value}, {context})"
         if _waits(part):
             self.add_call(depth, f"await {call}", index, at)
@@ -287,6 +352,6 @@ class _Writer:
 def _waits(part: Part) -> bool:
     """Say whether a step may suspend the task."""
     step = part.step
-    if isinstance(step, Process):
-        return part.operator is not None and is_coroutine(part.operator.process)
+    if isinstance(step, Process | Connect):
+        return part.operator is not None and is_coroutine(part.takes)
     return isinstance(step, Map | Filter | FlatMap) and is_coroutine(step.fn)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeAlias
 
 import anyio.lowlevel
 
@@ -12,6 +13,9 @@ from flowrt.contract.world import Alarm, Clock
 from flowrt.dataflow.channel import RUN_LIMIT
 from flowrt.dataflow.inputs import Inputs
 from flowrt.dataflow.parking import ParkingSpot
+
+Take: TypeAlias = Callable[[Records], Awaitable[None]]
+"""What takes the runs of records of one input."""
 
 
 class Receiver(Protocol):
@@ -43,11 +47,22 @@ class Receiver(Protocol):
 
 
 class InputLoop:
-    """Drives a receiver from its inputs until all of them ended."""
+    """Drives a receiver from its inputs until all of them ended.
 
-    def __init__(self, inputs: Inputs, receiver: Receiver, spot: ParkingSpot, clock: Clock) -> None:
+    `takers`, one for each input, take the records in place of `receiver.on_records`.
+    """
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        receiver: Receiver,
+        spot: ParkingSpot,
+        clock: Clock,
+        takers: Sequence[Take] | None = None,
+    ) -> None:
         self._inputs = inputs
         self._receiver = receiver
+        self._takers = takers or [receiver.on_records] * len(inputs.channels)
         self._spot = spot
         self._clock = clock
         self._minimum = inputs.watermarks
@@ -59,7 +74,7 @@ class InputLoop:
 
     async def run(self) -> None:
         """Return once all inputs ended."""
-        take, spot, receiver = self._inputs.take, self._spot, self._receiver
+        take = self._inputs.take
         try:
             while True:
                 for index, elements in take():
@@ -70,15 +85,19 @@ class InputLoop:
                             await self._control(index, element)
                 if self._ended:
                     return
-                if (due := receiver.next_alarm()) is not None:
-                    await self._keep_time(due)
                 # A wake since the last `take` is kept, so nothing that arrived meanwhile is missed.
-                # It came from another task, or belongs to a barrier: the loop had its turn.
-                await spot.wait()
-                self._turn_records = 0
+                await self.wait()
         finally:
             if self._alarm is not None:
                 self._alarm[1].cancel()
+
+    async def wait(self) -> None:
+        """Wait until the task is woken, and do what the clock makes due; also for the receiver."""
+        if (due := self._receiver.next_alarm()) is not None:
+            await self._keep_time(due)
+        await self._spot.wait()
+        # The wake came from another task, or belongs to a barrier: the loop had its turn.
+        self._turn_records = 0
 
     async def _records(self, index: int, records: Records) -> None:
         count = len(records.values)
@@ -90,7 +109,7 @@ class InputLoop:
         self.records += count
         if self._minimum.wake(index):
             await self._receiver.on_watermark(self._minimum.current)
-        await self._receiver.on_records(records)
+        await self._takers[index](records)
 
     async def _control(self, index: int, element: object) -> None:
         match element:

@@ -88,15 +88,46 @@ class WatermarkMinimum:
         return True
 
 
+class LeftWatermark(WatermarkMinimum):
+    """The watermark of the first `left` inputs: a broadcast one has no say in event time.
+
+    Rules have no event time, or one of their own that ends long before that of what they rule.
+    """
+
+    def __init__(self, left: int, current: int = MIN_TIMESTAMP) -> None:
+        super().__init__(left, current)
+        self._left = left
+
+    def advance(self, index: int, watermark: int) -> int | None:
+        """See `WatermarkMinimum.advance`."""
+        return super().advance(index, watermark) if index < self._left else None
+
+    def wake(self, index: int) -> bool:
+        """See `WatermarkMinimum.wake`."""
+        return super().wake(index) if index < self._left else False
+
+    def rest(self, index: int) -> int | None:
+        """See `WatermarkMinimum.rest`."""
+        return super().rest(index) if index < self._left else None
+
+
 class Inputs:
     """The channels that a task reads, and what their control elements add up to."""
 
     def __init__(
-        self, channels: Sequence[Channel], *, blocking: bool, watermark: int = MIN_TIMESTAMP
+        self,
+        channels: Sequence[Channel],
+        *,
+        blocking: bool,
+        watermark: int = MIN_TIMESTAMP,
+        timed: int | None = None,
     ) -> None:
+        """`timed`: only so many, the first, have a say in event time; None for all."""
         self.channels = channels
         self.alignment = Alignment(len(channels), blocking=blocking)
         self.watermarks = WatermarkMinimum(len(channels), watermark)
+        if timed is not None:
+            self.watermarks = LeftWatermark(timed, watermark)
         self._open = len(channels)
 
     def take(self) -> list[tuple[int, list[Element]]]:

@@ -7,33 +7,47 @@ from collections.abc import Callable
 import anyio
 from anyio.abc import TaskGroup
 
-from flowrt.contract.elements import Barrier, EndOfStream
+from flowrt.contract.elements import Barrier, EndOfStream, Records
 from flowrt.contract.failpoints import failpoint
 from flowrt.dataflow.acknowledge import Desk, acknowledge
 from flowrt.dataflow.chain import Chain, Cut
-from flowrt.dataflow.input_loop import InputLoop
+from flowrt.dataflow.input_loop import InputLoop, Take
 from flowrt.dataflow.inputs import Inputs
 from flowrt.dataflow.outputs import Outputs
 from flowrt.dataflow.parking import ParkingSpot
 
 
 class OperatorTask:
-    """Channels in, a chain, channels out."""
+    """Channels in, a chain, channels out.
+
+    Where the chain begins with an operator of two inputs, the first `left` channels bring the
+    records of the first.
+    """
 
     def __init__(
-        self, desk: Desk, inputs: Inputs, chain: Chain, outputs: Outputs, spot: ParkingSpot
+        self,
+        desk: Desk,
+        inputs: Inputs,
+        chain: Chain,
+        outputs: Outputs,
+        spot: ParkingSpot,
+        left: int | None = None,
     ) -> None:
         self.desk = desk
         self.inputs = inputs
         self.chain = chain
         self.outputs = outputs
-        self.loop = InputLoop(inputs, self, spot, desk.clock)
+        self.operators = chain.operators
         self._group: TaskGroup | None = None
         self.next_alarm: Callable[[], int | None] = chain.next_alarm
         self.ring = chain.ring
         self.on_records = chain.run
         self.on_watermark = chain.advance
         self.on_idle = chain.rest
+        takers: list[Take] | None = None
+        if left is not None:
+            takers = [*[chain.run] * left, *[self._take_right] * (len(inputs.channels) - left)]
+        self.loop = InputLoop(inputs, self, spot, desk.clock, takers)
 
     async def open(self) -> None:
         """Open the operators, with their state restored."""
@@ -49,6 +63,12 @@ class OperatorTask:
     async def close(self) -> None:
         """Close the operators; called once, also after an error."""
         await self.chain.close()
+
+    async def _take_right(self, records: Records) -> None:
+        await self.chain.run_right(records)
+        if self.inputs.watermarks.idle:
+            # A broadcast record wakes those that follow, and nobody else says that we rest.
+            self.chain.rest()
 
     async def on_barrier(self, barrier: Barrier, align_ns: int) -> None:
         """See `Receiver.on_barrier`: freeze, send the barrier on, write beside the stream."""

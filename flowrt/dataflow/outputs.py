@@ -11,7 +11,7 @@ from flowrt.contract.state import KEY_GROUPS, owner_of_group
 from flowrt.dataflow.channel import Channel
 
 KeyGroup = Callable[[Hashable], int]
-Spread = Literal["forward", "hash", "rebalance"]
+Spread = Literal["forward", "hash", "rebalance", "broadcast"]
 
 
 class Partitioner(Protocol):
@@ -36,7 +36,7 @@ class Forward:
 
 
 class Rebalance:
-    """Each run to the next channel in turn."""
+    """Each record to the next channel in turn; a run is dealt out in even shares."""
 
     def __init__(self, channels: Sequence[Channel]) -> None:
         self.channels = tuple(channels)
@@ -44,9 +44,26 @@ class Rebalance:
 
     async def send(self, records: Records) -> None:
         """See `Partitioner.send`."""
-        channel = self.channels[self._next]
-        self._next = (self._next + 1) % len(self.channels)
-        await channel.send(records)
+        count, step = len(records.values), len(self.channels)
+        first, self._next = self._next, (self._next + count) % step
+        if count == 1:
+            await self.channels[first].send(records)
+            return
+        for turn in range(min(count, step)):
+            await self.channels[(first + turn) % step].send(_every(records, turn, step))
+
+
+class Broadcast:
+    """Every run to every channel."""
+
+    def __init__(self, channels: Sequence[Channel]) -> None:
+        self.channels = tuple(channels)
+
+    async def send(self, records: Records) -> None:
+        """See `Partitioner.send`."""
+        for channel in self.channels[1:]:
+            await channel.send(_copy(records))
+        await self.channels[0].send(records)
 
 
 class Hash:
@@ -79,12 +96,23 @@ def _pick(records: Records, chosen: list[int]) -> Records:
     )
 
 
+def _every(records: Records, start: int, step: int) -> Records:
+    values, timestamps, keys = records.values, records.timestamps, records.keys
+    return Records(
+        values[start::step],
+        None if timestamps is None else timestamps[start::step],
+        None if keys is None else keys[start::step],
+    )
+
+
 def partitioner(spread: Spread, channels: Sequence[Channel], key_group: KeyGroup) -> Partitioner:
     """Return the partitioner for one reader of an output."""
     if len(channels) == 1:
         return Forward(channels[0])
     if spread == "hash":
         return Hash(channels, key_group)
+    if spread == "broadcast":
+        return Broadcast(channels)
     return Rebalance(channels)
 
 

@@ -10,6 +10,7 @@ from flowrt.contract.failpoints import failpoint
 from flowrt.contract.sink import Writer
 from flowrt.contract.snapshot import OperatorSnapshot
 from flowrt.dataflow.acknowledge import Desk, acknowledge
+from flowrt.dataflow.blame import failures
 from flowrt.dataflow.input_loop import InputLoop
 from flowrt.dataflow.inputs import Inputs
 from flowrt.dataflow.parking import ParkingSpot
@@ -36,7 +37,12 @@ class SinkTask:
 
     async def close(self) -> None:
         """Close the writer; called once, also after an error."""
-        await self._writer.close()
+        try:
+            await self._writer.close()
+        except FlowrtError:
+            raise
+        except failures() as error:
+            raise self._failed("close its writer", error) from error
 
     async def on_records(self, records: Records) -> None:
         """See `Receiver.on_records`."""
@@ -44,7 +50,7 @@ class SinkTask:
             await self._writer.write(records.values, records.timestamps)
         except FlowrtError:
             raise
-        except Exception as error:
+        except failures() as error:
             raise self._failed("write", error) from error
 
     async def on_watermark(self, timestamp: int) -> None:
@@ -60,7 +66,7 @@ class SinkTask:
             committable = await self._writer.prepare(barrier.epoch, final=barrier.final)
         except FlowrtError:
             raise
-        except Exception as error:
+        except failures() as error:
             raise self._failed(f"prepare epoch {barrier.epoch}", error) from error
         failpoint("sink.prepared")
         part = OperatorSnapshot(self._sink, self.desk.subtask, committable=committable)
@@ -76,7 +82,7 @@ class SinkTask:
     async def ring(self) -> None:
         """See `Receiver.ring`."""
 
-    def _failed(self, what: str, error: Exception) -> SinkError:
+    def _failed(self, what: str, error: BaseException) -> SinkError:
         return SinkError(f"sink {self._sink!r} could not {what}: {type(error).__name__}: {error}")
 
     def statistics(self) -> dict[str, int]:

@@ -21,6 +21,7 @@ from flowrt.contract.source import Chunk, Reader, Source, SourceContext
 from flowrt.contract.time import WatermarkStrategy
 from flowrt.contract.world import Clock
 from flowrt.dataflow.alarms import Alarms
+from flowrt.dataflow.blame import failures
 from flowrt.dataflow.chain import Chain
 from flowrt.dataflow.channel import RUN_LIMIT
 from flowrt.dataflow.event_time import event_times, observe, watermark_of
@@ -204,7 +205,7 @@ class SourceReading:
             return await reader.read(limit)
         except FlowrtError:
             raise
-        except Exception as error:
+        except failures() as error:
             raise InputError(
                 f"source {self._context.operator!r} could not read split {run.split.id!r} behind "
                 f"position {run.position!r}: {type(error).__name__}: {error}"
@@ -268,7 +269,7 @@ async def asked(source: str, what: str, answer: Awaitable[T]) -> T:
         return await answer
     except FlowrtError:
         raise
-    except Exception as error:
+    except failures() as error:
         raise InputError(
             f"source {source!r} could not {what}: {type(error).__name__}: {error}"
         ) from error

@@ -6,13 +6,19 @@ Decides; waits for nothing.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from flowrt.contract.elements import MIN_TIMESTAMP
 from flowrt.contract.snapshot import SplitState
-from flowrt.contract.source import Split
+from flowrt.contract.source import UNKNOWN, Split
 from flowrt.contract.time import WatermarkGenerator, WatermarkStrategy
+
+FORGET_AFTER_MS: Final = 24 * 60 * 60 * 1_000
+"""How long an ended split is remembered that is not listed any more (1 day).
+
+A folder may be gone for a while, and come back: what is in it must not be read a second time.
+"""
 
 
 class SplitRun:
@@ -24,6 +30,7 @@ class SplitRun:
         "generator",
         "idle",
         "last_ms",
+        "missing_since",
         "position",
         "reading",
         "records",
@@ -41,6 +48,7 @@ class SplitRun:
         self.busy = False
         self.records = 0
         self.last_ms = 0
+        self.missing_since: int | None = None
 
     def snapshot(self) -> SplitState:
         """Return the split as plain data."""
@@ -53,16 +61,40 @@ class SplitRun:
             generator,
             self.records,
             self.idle,
+            self.split.version,
+            self.missing_since,
         )
 
     def restore(self, state: SplitState) -> None:
         """Take back what `snapshot` returned."""
         self.position = state.position
         self.ended = state.ended
+        self.missing_since = state.missing_since
         self.records = state.records
         self.idle = state.idle
         if self.generator is not None and state.watermark is not None:
             self.generator.restore(state.watermark)
+
+
+def twice_listed(listed: Sequence[Split]) -> str | None:
+    """Return an id that two different splits have; None where there is none."""
+    seen: dict[str, Split] = {}
+    return next((s.id for s in listed if seen.setdefault(s.id, s) != s), None)
+
+
+def _may_have_more(split: Split, data: Any, version: Any) -> bool:
+    """Say whether a split that ended may have more than when data and version were these."""
+    if split.version is None:
+        return False
+    return split.version == UNKNOWN or (split.data, split.version) != (data, version)
+
+
+def _is_another(run: SplitRun, listed: Mapping[str, Split]) -> bool:
+    """Say whether a split that ended and was away has come back as another one of that name."""
+    split = listed.get(run.split.id)
+    if split is None or run.missing_since is None:
+        return False
+    return _may_have_more(split, run.split.data, run.split.version)
 
 
 class Splits:
@@ -86,31 +118,52 @@ class Splits:
         """Say whether this subtask reads a split; the same at every restart."""
         return zlib.crc32(split.id.encode()) % self._parallelism == self._subtask
 
-    def update(self, listed: Sequence[Split]) -> list[SplitRun]:
+    def knows_others_only(self, listed: Sequence[Split]) -> bool:
+        """Say whether the snapshot has lasting splits, and the source lists others only."""
+        lasting = {s.id for s in self._restored.values() if s.version is not None}
+        return bool(lasting and listed) and lasting.isdisjoint(split.id for split in listed)
+
+    def update(self, listed: Sequence[Split], now_ms: int) -> list[SplitRun]:
         """Take the source's list of splits; return those that are new here.
 
-        A split that ended and is not listed any more is forgotten, so that a folder watched for
-        years costs no more than the files in it. One that is under way is kept: its reader knows
-        what became of it.
+        A split that ended and is not listed any more is forgotten after a day, so that a folder
+        watched for years costs no more than the files in it. When it is listed again before, it is
+        a new one only if its version says so. One that is under way is kept: its reader knows what
+        became of it.
         """
-        ids = {split.id for split in listed}
-        for known in [run for run in self.runs.values() if run.ended and run.split.id not in ids]:
-            del self.runs[known.split.id]
-        gone = [s for s in self._restored.values() if s.id not in ids and not s.ended]
-        every = [*(Split(state.id, state.data) for state in gone), *listed]
+        by_id = {split.id: split for split in listed}
+        for run in [run for run in self.runs.values() if _is_another(run, by_id)]:
+            del self.runs[run.split.id]
+        gone = [state for state in self._restored.values() if state.id not in by_id]
+        every = [*(Split(state.id, state.data, state.version) for state in gone), *listed]
         new = {split.id: split for split in every if split.id not in self.runs and self.owns(split)}
-        found = [self._add(split) for split in new.values()]
+        found = [self._add(split, listed=split.id in by_id) for split in new.values()]
         self._restored = {}
-        return found
+        self._forget_missing(by_id, now_ms)
+        return [run for run in found if run.split.id in self.runs]
 
-    def _add(self, split: Split) -> SplitRun:
+    def _add(self, split: Split, *, listed: bool) -> SplitRun:
         generator = self._strategy.generator() if self._strategy is not None else None
         run = SplitRun(split, generator)
-        state = self._restored.get(split.id)
-        if state is not None:
-            run.restore(state)
         self.runs[split.id] = run
+        state = self._restored.get(split.id)
+        if state is None:
+            return run
+        changed = listed and state.ended and _may_have_more(split, state.data, state.version)
+        if changed and state.missing_since is not None:
+            return run  # it was away, and this is another one of its name
+        run.restore(state)
+        run.ended = state.ended and not changed
         return run
+
+    def _forget_missing(self, listed: Container[str], now_ms: int) -> None:
+        for run in [run for run in self.runs.values() if run.ended]:
+            if run.split.id in listed:
+                run.missing_since = None
+            elif run.missing_since is None:
+                run.missing_since = now_ms
+            elif now_ms - run.missing_since >= FORGET_AFTER_MS:
+                del self.runs[run.split.id]
 
     def advance(self) -> int | None:
         """Return the watermark if it grew.

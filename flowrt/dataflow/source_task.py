@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 
 import anyio
 from anyio.abc import TaskGroup
 
 from flowrt.contract.elements import MAX_TIMESTAMP, Barrier, EndOfStream
+from flowrt.contract.errors import ConfigError
 from flowrt.contract.failpoints import failpoint
 from flowrt.contract.snapshot import (
     CoordinatorMessage,
@@ -25,7 +27,9 @@ from flowrt.dataflow.chain import Chain, Cut
 from flowrt.dataflow.outputs import Outputs
 from flowrt.dataflow.parking import parking_spot
 from flowrt.dataflow.source_reading import SourceReading, asked
-from flowrt.dataflow.source_splits import SplitRun, Splits
+from flowrt.dataflow.source_splits import SplitRun, Splits, twice_listed
+
+_log = logging.getLogger("flowrt")
 
 
 class SourceTask:
@@ -46,6 +50,7 @@ class SourceTask:
         self.desk = desk
         self.chain = chain
         self.outputs = outputs
+        self.operators = chain.operators
         self.splits = Splits(strategy, context.subtask, context.parallelism, restored or [])
         self._source = source
         self._context = context
@@ -160,8 +165,20 @@ class SourceTask:
             self.desk.send(SourceEnded(self.desk.task, self.desk.subtask))
 
     async def _new_splits(self) -> list[SplitRun]:
-        listing = self._source.splits(self._context)
-        return self.splits.update(await asked(self._context.operator, "list its splits", listing))
+        operator = self._context.operator
+        listed = await asked(operator, "list its splits", self._source.splits(self._context))
+        if (id := twice_listed(listed)) is not None:
+            raise ConfigError(
+                f"source {operator!r} lists two splits with the id {id!r}: only one would be read. "
+                "Give each split an id of its own"
+            )
+        if self._context.subtask == 0 and self.splits.knows_others_only(listed):
+            _log.warning(
+                "source %r: no split that the checkpoint knows is listed any more, and what is "
+                "listed is read from its beginning. Was the source given another path by mistake?",
+                operator,
+            )
+        return self.splits.update(listed, self.desk.clock.now_ms())
 
     async def _discover(self) -> None:
         self._reading.add(await self._new_splits())

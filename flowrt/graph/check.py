@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from flowrt.contract.errors import GraphError
-from flowrt.contract.operator import Operator
-from flowrt.contract.state import KEY_GROUPS, StateSpec
-from flowrt.contract.steps import Fold, KeyBy, Process
+from flowrt.contract.operator import CoOperator, Operator
+from flowrt.contract.state import KEY_GROUPS, BroadcastState, StateSpec
+from flowrt.contract.steps import Connect, Fold, KeyBy, Process
 from flowrt.graph.names import check_name
-from flowrt.graph.nodes import Node, Output, SinkNode, SourceNode, StepNode, inputs_of, readers_of
+from flowrt.graph.nodes import (
+    Node,
+    Output,
+    SinkNode,
+    SourceNode,
+    StepNode,
+    broadcast_to,
+    inputs_of,
+    readers_of,
+)
 
 
 def check_names(flow: str, nodes: Sequence[Node]) -> None:
@@ -95,7 +104,7 @@ def _check_output(output: Output, sender: Node | None, what: str) -> None:
         raise GraphError(f"{what} reads from {output.node!r}, which is not part of the flow")
     if isinstance(sender, SinkNode):
         raise GraphError(f"{what} reads from sink {output.node!r}: nothing comes out of a sink")
-    has_sides = isinstance(sender, StepNode) and isinstance(sender.step, Process)
+    has_sides = isinstance(sender, StepNode) and isinstance(sender.step, Process | Connect)
     if output.tag is not None and not has_sides:
         raise GraphError(
             f"{what} reads side output {output.tag!r} of {kind_of(sender)} {output.node!r}, which "
@@ -128,7 +137,9 @@ def check_state(nodes: Sequence[Node]) -> None:
     for node in nodes:
         if not isinstance(node, StepNode):
             continue
-        without_key = [output.node for output in node.inputs if output not in keyed_by]
+        check_sides(node, keyed_by)
+        reads = [output for output in node.inputs if output not in broadcast_to(node)]
+        without_key = [output.node for output in reads if output not in keyed_by]
         if node.keyed and without_key:
             raise GraphError(
                 f"step {node.id!r} needs a key for each record, and what it reads from "
@@ -143,13 +154,46 @@ def check_state(nodes: Sequence[Node]) -> None:
                 )
 
 
+def check_sides(node: StepNode, keyed_by: Collection[Output]) -> None:
+    """Two inputs have keys both or neither, but a broadcast one; only that has broadcast state."""
+    states = broadcast_states(node)
+    if states and not broadcast_to(node):
+        raise GraphError(
+            f"step {node.id!r} keeps broadcast state ({', '.join(states)}), and nothing is "
+            "broadcast to it: read connect(rules.broadcast())"
+        )
+    if not isinstance(node.step, Connect):
+        return
+    if not node.right or node.inputs[-len(node.right) :] != node.right or node.right == node.inputs:
+        raise GraphError(f"step {node.id!r} needs two inputs, the second the last of all it reads")
+    keyless = [output.node for output in node.right if output not in keyed_by]
+    keyed = [output.node for output in node.right if output in keyed_by]
+    if keyed and not node.keyed and not node.step.broadcast:
+        raise GraphError(
+            f"step {node.id!r} connects a stream without keys with {keyed[0]!r}, which has keys: "
+            "put key_by(...) before both or before neither, or broadcast() the second"
+        )
+    if keyless and node.keyed and not node.step.broadcast:
+        raise GraphError(
+            f"step {node.id!r} connects a stream with keys with {keyless[0]!r}, which has none: "
+            "put key_by(...) before both or before neither, or broadcast() the second"
+        )
+
+
+def broadcast_states(node: StepNode) -> list[str]:
+    """Return the names of the broadcast states that a step declares."""
+    if not isinstance(node.step, Process | Connect):
+        return []
+    return [s.name for s in declared_states(made(node)) if isinstance(s, BroadcastState)]
+
+
 def keyed_states(node: StepNode) -> list[str]:
     """Return the names of the states that a step declares; a function's are not known yet."""
     if isinstance(node.step, Fold):
         return [node.step.name]
-    if isinstance(node.step, Process):
-        return [spec.name for spec in declared_states(made(node))]
-    return []
+    if not isinstance(node.step, Process | Connect):
+        return []
+    return [s.name for s in declared_states(made(node)) if not isinstance(s, BroadcastState)]
 
 
 def declared_states(operator: Operator[Any, Any]) -> list[StateSpec[Any]]:
@@ -163,8 +207,8 @@ def declared_states(operator: Operator[Any, Any]) -> list[StateSpec[Any]]:
 
 
 def made(node: StepNode) -> Operator[Any, Any]:
-    """Return a fresh instance of a `Process` step's operator, else `GraphError`."""
-    assert isinstance(node.step, Process)
+    """Return a fresh instance of the operator of a `Process` or `Connect`, else `GraphError`."""
+    assert isinstance(node.step, Process | Connect)
     try:
         operator = node.step.make()
     except Exception as error:
@@ -176,17 +220,43 @@ def made(node: StepNode) -> Operator[Any, Any]:
             f"step {node.id!r}: its factory returned {operator!r}, which is not an Operator: "
             "return an instance of a subclass of flowrt.Operator"
         )
+    _check_number_of_inputs(node, operator)
     return operator
 
 
+def _check_number_of_inputs(node: StepNode, operator: Operator[Any, Any]) -> None:
+    kind = type(operator).__name__
+    if isinstance(operator, CoOperator) and isinstance(node.step, Process):
+        raise GraphError(
+            f"step {node.id!r}: a {kind} has two inputs: use connect(other) before process(...)"
+        )
+    if not isinstance(operator, CoOperator) and isinstance(node.step, Connect):
+        raise GraphError(
+            f"step {node.id!r}: a {kind} has one input: derive it from flowrt.CoOperator, or use "
+            "union(other) before process(...)"
+        )
+
+
 def check_sinks(nodes: Sequence[Node]) -> None:
-    """One sink at most decides when an epoch is committed."""
+    """Every sink is an object of its own; one at most decides when an epoch is committed."""
+    _check_sinks_differ([node for node in nodes if isinstance(node, SinkNode)])
     deciding = [n.id for n in nodes if isinstance(n, SinkNode) and n.sink.kind == "deciding"]
     if len(deciding) > 1:
         raise GraphError(
             f"the sinks {' and '.join(map(repr, deciding))} both want to decide when an epoch is "
             "committed, and only one can: write both results through one of them, or split the flow"
         )
+
+
+def _check_sinks_differ(nodes: Sequence[SinkNode]) -> None:
+    # It would commit the same epoch twice: the second time it takes for a repetition of the first.
+    for number, node in enumerate(nodes):
+        same = [other.id for other in nodes[:number] if other.sink is node.sink]
+        if same:
+            raise GraphError(
+                f"the sinks {same[0]!r} and {node.id!r} are one object: unite the streams before "
+                "it, with union(...), or give each a sink of its own"
+            )
 
 
 def kind_of(node: Node) -> str:

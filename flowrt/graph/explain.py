@@ -6,8 +6,19 @@ from collections.abc import Iterator
 from typing import Any, Final, assert_never
 
 from flowrt.contract.snapshot import Delivery
-from flowrt.contract.steps import AssignTimestamps, Filter, FlatMap, Fold, KeyBy, Map, Process
-from flowrt.graph.check import declared_states, kind_of, made
+from flowrt.contract.state import BroadcastState
+from flowrt.contract.steps import (
+    AssignTimestamps,
+    Connect,
+    Filter,
+    FlatMap,
+    Fold,
+    KeyBy,
+    Map,
+    MapAsync,
+    Process,
+)
+from flowrt.graph.check import broadcast_states, declared_states, kind_of, made
 from flowrt.graph.guarantee import guarantee, reason, ways
 from flowrt.graph.nodes import (
     Edge,
@@ -24,6 +35,7 @@ _SPREADS: Final[dict[Partition, str]] = {
     "forward": "subtask to subtask",
     "hash": "by key",
     "rebalance": "in turn, without order",
+    "broadcast": "to every subtask",
 }
 
 _ENTITIES: Final = str.maketrans(
@@ -75,7 +87,8 @@ def describe(node: Node) -> str:
     if isinstance(node, SinkNode):
         return f"sink: {node.sink.describe()}; {node.sink.kind}"
     state = "".join(f"; state {text} for each key" for text in _states(node))
-    return f"{_step(node)}{state}"
+    everywhere = "".join(f"; state {name} in every subtask" for name in broadcast_states(node))
+    return f"{_step(node)}{state}{everywhere}"
 
 
 def _source(node: SourceNode) -> str:
@@ -98,11 +111,15 @@ def _step(node: StepNode) -> str:
             return f"running {name}"
         case AssignTimestamps():
             return "assign timestamps"
+        case MapAsync(capacity=capacity, ordered=ordered, label=label):
+            order = "ordered" if ordered else "unordered"
+            return f"map_async: {label}; {capacity} calls at once, {order}"
         case Process():
-            operator = made(node)
-            # An operator with a repr of its own says more than its class does.
-            has_repr = type(operator).__repr__ is not object.__repr__
-            return f"process: {operator!r}" if has_repr else f"process: {type(operator).__name__}"
+            return f"process: {_operator(node)}"
+        case Connect():
+            left = [output.node for output in node.inputs if output not in node.right]
+            right = [output.node for output in node.right]
+            return f"connect {', '.join(left)} with {', '.join(right)}: {_operator(node)}"
         case Map(fn):
             return f"map: {_name(fn)}"
         case Filter(fn):
@@ -115,13 +132,21 @@ def _step(node: StepNode) -> str:
             assert_never(node.step)
 
 
+def _operator(node: StepNode) -> str:
+    operator = made(node)
+    # An operator with a repr of its own says more than its class does.
+    has_repr = type(operator).__repr__ is not object.__repr__
+    return repr(operator) if has_repr else type(operator).__name__
+
+
 def _states(node: StepNode) -> Iterator[str]:
     if isinstance(node.step, Fold):
         declared = "" if node.step.type is None else f" ({_type(node.step.type)})"
         yield f"{node.step.name}{declared}"
-    elif isinstance(node.step, Process):
+    elif isinstance(node.step, Process | Connect):
         for spec in declared_states(made(node)):
-            yield f"{spec.name} ({type(spec).__name__})"
+            if not isinstance(spec, BroadcastState):
+                yield f"{spec.name} ({type(spec).__name__})"
 
 
 def _name(fn: Any) -> str:

@@ -8,12 +8,12 @@ from typing import Any, Literal, TypeAlias
 
 from flowrt.contract.sink import Sink
 from flowrt.contract.source import Source
-from flowrt.contract.steps import Step
+from flowrt.contract.steps import Connect, Step
 from flowrt.contract.time import WatermarkStrategy
 
-Partition: TypeAlias = Literal["forward", "hash", "rebalance"]
+Partition: TypeAlias = Literal["forward", "hash", "rebalance", "broadcast"]
 """How records are spread over the subtasks of the reader: subtask n to subtask n, by the key's
-group, or one run of records to each in turn."""
+group, one record to each in turn, or every record to every subtask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,9 @@ class SourceNode:
 class StepNode:
     """One step. `keyed`: it reads a keyed stream; `new_chain`: it starts a task of its own.
 
-    Several inputs are a union: their records are read as they come.
+    Several inputs are a union: their records are read as they come. A `Connect` tells those in
+    `right`, which are the last of `inputs`, from the others. Those in `rebalanced` are dealt out in
+    turn.
     """
 
     id: str
@@ -49,6 +51,8 @@ class StepNode:
     keyed: bool = False
     parallelism: int = 1
     new_chain: bool = False
+    right: tuple[Output, ...] = ()
+    rebalanced: tuple[Output, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,7 @@ class SinkNode:
     sink: Sink[Any]
     inputs: tuple[Output, ...]
     parallelism: int = 1
+    rebalanced: tuple[Output, ...] = ()
 
 
 Node: TypeAlias = SourceNode | StepNode | SinkNode
@@ -111,6 +116,13 @@ class Plan:
 def inputs_of(node: Node) -> tuple[Output, ...]:
     """Return the outputs that a node reads; () for a source."""
     return () if isinstance(node, SourceNode) else node.inputs
+
+
+def broadcast_to(node: Node) -> tuple[Output, ...]:
+    """Return the outputs of which every subtask of a node gets every record."""
+    if isinstance(node, StepNode) and isinstance(node.step, Connect) and node.step.broadcast:
+        return node.right
+    return ()
 
 
 def readers_of(nodes: Iterable[Node]) -> dict[Output, list[Node]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from flowrt.contract.steps import KeyBy
+from flowrt.contract.steps import Connect, KeyBy, MapAsync
 from flowrt.graph.nodes import (
     Edge,
     Graph,
@@ -17,6 +17,7 @@ from flowrt.graph.nodes import (
     SourceNode,
     StepNode,
     TaskPlan,
+    broadcast_to,
     inputs_of,
     readers_of,
 )
@@ -51,6 +52,10 @@ def plan(graph: Graph) -> Plan:
 
 def partition(sender: Node, output: Output, reader: Node) -> Partition:
     """Return how records are spread over the subtasks of a reader in another task."""
+    if output in broadcast_to(reader):
+        return "broadcast"
+    if not isinstance(reader, SourceNode) and output in reader.rebalanced:
+        return "rebalance"
     if is_keyed(sender, output):
         return "hash"
     return "forward" if sender.parallelism == reader.parallelism else "rebalance"
@@ -91,6 +96,10 @@ def _joined(
 ) -> _Draft | None:
     """Put a node at the end of the task before it and return that; None where it needs its own."""
     if not isinstance(node, StepNode) or node.new_chain or len(node.inputs) != 1:
+        return None
+    if isinstance(node.step, MapAsync | Connect):
+        return None  # its task goes on reading while calls are under way, or knows two sides
+    if node.rebalanced:
         return None
     output = node.inputs[0]
     sender = nodes[output.node]

@@ -12,20 +12,24 @@ import anyio
 
 from flowrt.checkpoint.coordinator import Coordinator, Links, Participants
 from flowrt.contract.elements import MAX_TIMESTAMP, MIN_TIMESTAMP
-from flowrt.contract.errors import FlowrtError, SinkError
+from flowrt.contract.errors import FlowrtError
 from flowrt.contract.failpoints import failpoint
 from flowrt.contract.sink import Committable, SinkContext
 from flowrt.contract.snapshot import CoordinatorMessage, TaskMessage
+from flowrt.dataflow.async_task import AsyncTask
 from flowrt.dataflow.sink_task import SinkTask
 from flowrt.dataflow.source_task import SourceTask
 from flowrt.graph.nodes import Plan, SinkNode
-from flowrt.runtime.errors import single
+from flowrt.runtime.errors import asked, single
 from flowrt.runtime.options import JobOptions
+from flowrt.runtime.output import JobOutput
 from flowrt.runtime.ownership import Ownership, Restored
 from flowrt.runtime.status import EpochMetrics, JobMetrics, TaskMetrics
 from flowrt.runtime.wiring import AnyTask, Memory, Surroundings, build_tasks, committables
+from flowrt.state.broadcast import BroadcastStates
 from flowrt.state.key_groups import key_group
 from flowrt.state.memory import MemoryBackend
+from flowrt.state.values import DescribedValues
 
 log = logging.getLogger("flowrt")
 
@@ -53,15 +57,18 @@ class Attempt:
         """Recover and open everything; close it on the way out, whatever the way."""
         async with AsyncExitStack() as stack:
             for node in self._sinks.values():
-                stack.push_async_callback(_closed, node.sink.close)
+                stack.push_async_callback(_closed, f"sink {node.id!r}", node.sink.close)
             memory = await self._recover()
             for node in self._sinks.values():
                 prepared = committables(memory.parts(node.id))
-                await node.sink.recover(self.restored_epoch, prepared, self._sink_context(node))
+                recovered = node.sink.recover(
+                    self.restored_epoch, prepared, self._sink_context(node)
+                )
+                await asked(node.id, f"recover epoch {self.restored_epoch}", recovered)
             failpoint("sinks.resolved")
             async for task in build_tasks(self._plan, self._surroundings(memory)):
                 # At once: what a task holds is let go of also where a later one cannot be built.
-                stack.push_async_callback(_closed, task.close)
+                stack.push_async_callback(_closed, f"task {task.desk.task!r}", task.close)
                 self._tasks.append(task)
             failpoint("state.loaded")
             self._coordinator = self._make_coordinator(memory.recovery.next_epoch)
@@ -81,7 +88,19 @@ class Attempt:
                 group.start_soon(self._coordinator.run, name="flowrt coordinator")
         except BaseExceptionGroup as errors:
             error = single(errors)
+            if isinstance(error, GeneratorExit):
+                # It would end this coroutine as if somebody had closed it.
+                raise FlowrtError(
+                    f"a function of flow {self._plan.graph.name!r} raised GeneratorExit, with "
+                    "which Python closes generators: raise another exception"
+                ) from error
             raise error from error.__cause__
+        if group.cancel_scope.cancel_called:
+            # Nobody here cancels that scope: it ends so when one of the tasks was cancelled alone.
+            raise FlowrtError(
+                f"a task of flow {self._plan.graph.name!r} was cancelled from outside: to stop the "
+                "flow, cancel or drain its job"
+            )
 
     def drain(self) -> None:
         """Stop the sources; a last epoch commits."""
@@ -115,6 +134,8 @@ class Attempt:
             blocking=self._options.resolved_delivery == "exactly_once",
             backend=MemoryBackend,
             key_group=key_group,
+            codec=DescribedValues,
+            broadcast=BroadcastStates,
         )
 
     def _make_coordinator(self, first_epoch: int) -> Coordinator:
@@ -129,7 +150,7 @@ class Attempt:
         )
         return Coordinator(
             participants,
-            Links(self._tell_sources, self._commit),
+            Links(self._tell, self._commit),
             self._options.scheduler,
             self._options.world.clock,
             self._ownership.store,
@@ -141,15 +162,9 @@ class Attempt:
 
     async def _commit(self, epoch: int, committables: Mapping[str, Sequence[Committable]]) -> None:
         for sink, prepared in committables.items():
-            try:
-                await self._sinks[sink].sink.commit(epoch, prepared)
-            except FlowrtError:
-                raise
-            except Exception as error:
-                raise SinkError(
-                    f"sink {sink!r} could not commit epoch {epoch}: {type(error).__name__}: "
-                    f"{error}; the commit comes again at the next start"
-                ) from error
+            committed = self._sinks[sink].sink.commit(epoch, prepared)
+            again = "; the commit comes again at the next start"
+            await asked(sink, f"commit epoch {epoch}", committed, again)
 
     @property
     def _sources(self) -> list[SourceTask]:
@@ -159,13 +174,16 @@ class Attempt:
         assert self._coordinator is not None
         self._coordinator.receive(message)
 
-    def _tell_sources(self, message: CoordinatorMessage) -> None:
-        for source in self._sources:
-            source.receive(message)
+    def _tell(self, message: CoordinatorMessage) -> None:
+        for task in self._tasks:
+            if isinstance(task, SourceTask | AsyncTask):
+                task.receive(message)
 
     def _sink_context(self, node: SinkNode) -> SinkContext:
-        generation = self._ownership.generation
-        return SinkContext(node.id, 0, node.parallelism, generation, self._options.world)
+        options, generation = self._options, self._ownership.generation
+        return SinkContext(
+            node.id, 0, node.parallelism, generation, options.world, options.take_over
+        )
 
     # ------------------------------------------------------------------ what it tells
 
@@ -218,6 +236,9 @@ class Attempt:
         for task in self._tasks:
             if not isinstance(task, SinkTask):
                 total.update(task.chain.dropped())
+        for id, node in self._sinks.items():
+            if isinstance(node.sink, JobOutput) and node.sink.dropped:
+                total[id] = node.sink.dropped
         return dict(total)
 
     async def lag(self) -> dict[str, tuple[int, str]]:
@@ -236,15 +257,15 @@ def _task_metrics(task: AnyTask) -> TaskMetrics:
     kind = "sink" if isinstance(task, SinkTask) else "operators"
     if isinstance(task, SourceTask):
         kind = "source"
-    operators = () if isinstance(task, SinkTask) else task.chain.operators
+    operators = () if isinstance(task, SinkTask) else task.operators
     desk = task.desk
     return TaskMetrics(desk.task, desk.subtask, kind, operators, **task.statistics())
 
 
-async def _closed(close: Callable[[], Awaitable[None]]) -> None:
+async def _closed(what: str, close: Callable[[], Awaitable[None]]) -> None:
     """Close one thing, also under cancellation; what cannot be closed must not hold up the rest."""
     with anyio.move_on_after(CLOSE_SECONDS, shield=True):
         try:
             await close()
         except Exception:
-            log.exception("could not close %r", close)
+            log.exception("could not close %s", what)

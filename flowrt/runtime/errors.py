@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
-from flowrt.contract.errors import FlowrtError
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from flowrt.contract.errors import FlowrtError, SinkError
+from flowrt.dataflow.blame import failures
+
+T = TypeVar("T")
+
+
+async def asked(sink: str, what: str, answer: Awaitable[T], then: str = "") -> T:
+    """Return a sink's answer; `SinkError` saying what it could not do where it raises."""
+    try:
+        return await answer
+    except FlowrtError:
+        raise
+    except failures() as error:
+        raise SinkError(
+            f"sink {sink!r} could not {what}: {type(error).__name__}: {error}{then}"
+        ) from error
 
 
 def single(error: BaseException) -> BaseException:

@@ -6,18 +6,21 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Protocol, Unpack
+from typing import Any, Protocol, TypeVar, Unpack, overload
 
 import anyio
 
 from flowrt.contract.errors import ConfigError, GraphError, LeaseError
-from flowrt.graph.nodes import Plan, SourceNode
+from flowrt.contract.waiting import sleep_ms
+from flowrt.graph.nodes import Plan, SinkNode, SourceNode
 from flowrt.runtime.attempt import Attempt
 from flowrt.runtime.errors import leaves
 from flowrt.runtime.options import JobOptions, StartOptions
+from flowrt.runtime.output import JobOutput, OutputIterator
 from flowrt.runtime.ownership import Ownership, take_ownership
-from flowrt.runtime.sleep import sleep_ms
 from flowrt.runtime.status import ENDED, JobMetrics, JobState, JobStatus
+
+T = TypeVar("T")
 
 log = logging.getLogger("flowrt")
 
@@ -41,6 +44,11 @@ class Job:
         self._restarts = 0
         self._failures = 0
         self._committed: int | None = None
+        self._outputs = {
+            node.id: node.sink
+            for node in plan.graph.nodes
+            if isinstance(node, SinkNode) and isinstance(node.sink, JobOutput)
+        }
 
     # ------------------------------------------------------------------ what a user may ask
 
@@ -62,6 +70,8 @@ class Job:
     def request_drain(self) -> None:
         """Begin to drain without waiting for it."""
         self._draining = True
+        for output in self._outputs.values():
+            output.drain()
         if self._state == "running" and self._attempt is not None:
             self._state = "draining"
             self._attempt.drain()
@@ -109,6 +119,23 @@ class Job:
             return JobMetrics(0, 0, None)
         return self._attempt.metrics()
 
+    @overload
+    def output(self, output: JobOutput[T]) -> OutputIterator[T]: ...
+    @overload
+    def output(self, output: str) -> OutputIterator[Any]: ...
+    def output(self, output: JobOutput[Any] | str) -> OutputIterator[Any]:
+        """Iterate over the values of an output, by its name or as `Stream.output` returned it.
+
+        Each iterator gets every value from the moment of this call, the first also those before.
+        It ends when the job ends, and raises what a failed one failed with. See `JobOutput`.
+        """
+        for name, known in self._outputs.items():
+            if output == name or output is known:
+                return known.iterate()
+        names = ", ".join(map(repr, self._outputs)) or "none"
+        what = repr(output) if isinstance(output, str) else f"{output.name!r} of another flow"
+        raise ConfigError(f"job {self.name!r} has no output {what}; its outputs are: {names}")
+
     async def lag(self) -> dict[str, tuple[int, str]]:
         """Return how much each source that can tell has still to read, and the unit."""
         return {} if self._attempt is None else await self._attempt.lag()
@@ -148,10 +175,36 @@ class Job:
                 self._state = "cancelled"
             if self._ownership is not None:
                 self._ownership.release()
+            self._tell_sources()
+            for output in self._outputs.values():
+                output.end(self._error)
             self._started.set()
             self._ended.set()
         if self._error is not None and self._options.on_failure == "cancel":
             task_group.cancel_scope.cancel()
+
+    def _begin_outputs(self) -> None:
+        for output in self._outputs.values():
+            output.begin()
+
+    def discard_outputs(self) -> None:
+        """Drop what goes to outputs: for a program in which nobody iterates over them."""
+        for output in self._outputs.values():
+            log.warning(
+                "flow %s: nobody can iterate over output %r here, so its values are dropped: use "
+                "flowrt.start, or a sink",
+                self.name,
+                output.name,
+            )
+            output.discard()
+
+    def _tell_sources(self) -> None:
+        for node in self._plan.graph.nodes:
+            if isinstance(node, SourceNode):
+                try:
+                    node.source.ended()
+                except Exception:
+                    log.exception("source %r could not take the end of its job", node.id)
 
     async def _supervise(self) -> None:
         self._ownership = await take_ownership(self._plan, self._options)
@@ -221,6 +274,7 @@ async def start(flow: Planned, **options: Unpack[StartOptions]) -> AsyncIterator
     `CheckpointError` before the body runs.
     """
     job = Job(flow.plan(), JobOptions(**options))
+    job._begin_outputs()
     job._warn_of_what_is_read_once()
     body_error: BaseException | None = None
     async with anyio.create_task_group() as group:
@@ -233,7 +287,8 @@ async def start(flow: Planned, **options: Unpack[StartOptions]) -> AsyncIterator
         if job._error is None:
             try:
                 yield job
-            except Exception as error:
+            except (Exception, GeneratorExit, KeyboardInterrupt, SystemExit) as error:
+                # Kept until the group is left, which would wrap it in a group of its own.
                 body_error = error
                 await job.cancel()
             else:

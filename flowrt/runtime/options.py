@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Literal, TypedDict
 
 from flowrt.contract.errors import ConfigError
+from flowrt.contract.retry import NoRestart, RetryStrategy
 from flowrt.contract.scheduler import Scheduler
 from flowrt.contract.snapshot import Delivery
 from flowrt.contract.world import World
-from flowrt.runtime.restart import NoRestart, RestartStrategy
 from flowrt.runtime.world import system_world
 from flowrt.schedulers.continuous import Continuous
 
@@ -22,7 +22,7 @@ class StartOptions(TypedDict, total=False):
     checkpoints: str | Path | None
     delivery: Delivery | None
     scheduler: Scheduler
-    restart: RestartStrategy
+    restart: RetryStrategy
     restore: str | Path | None
     take_over: bool
     allow_dropped_state: Sequence[str]
@@ -47,7 +47,7 @@ class JobOptions:
     checkpoints: str | Path | None = None
     delivery: Delivery | None = None
     scheduler: Scheduler = field(default_factory=Continuous)
-    restart: RestartStrategy = field(default_factory=NoRestart)
+    restart: RetryStrategy = field(default_factory=NoRestart)
     restore: str | Path | None = None
     take_over: bool = False
     allow_dropped_state: Sequence[str] = ()

@@ -20,6 +20,7 @@ from flowrt.checkpoint.writer import StateWriter, Subtask
 from flowrt.contract.sink import SinkContext
 from flowrt.contract.snapshot import Block, OperatorSnapshot, SnapshotWriter, StateFile
 from flowrt.graph.nodes import Plan, SinkNode
+from flowrt.runtime.errors import asked
 from flowrt.runtime.options import JobOptions
 
 
@@ -29,6 +30,11 @@ class Restored:
 
     recovery: Recovery = field(default_factory=Recovery)
     folder: CheckpointFolder | None = None
+
+    @property
+    def keeps(self) -> bool:
+        """See `Memory.keeps`."""
+        return self.folder is not None
 
     def parts(self, operator: str) -> Sequence[OperatorSnapshot]:
         """See `Memory.parts`."""
@@ -65,7 +71,7 @@ class Ownership:
     async def recover(self, sink: SinkNode | None, context: SinkContext | None) -> Restored:
         """Return nothing to go on from; a deciding sink fences a former instance all the same."""
         if sink is not None and context is not None:
-            await sink.sink.last_committed(context)
+            await _last_committed(sink, context)
         return Restored()
 
     async def next_generation(self) -> None:
@@ -93,7 +99,7 @@ class CheckpointFolder(Ownership):
     async def recover(self, sink: SinkNode | None, context: SinkContext | None) -> Restored:
         """Choose and verify the checkpoint to go on from; `sink` is the deciding one, if any."""
         if sink is not None and context is not None:
-            decided = await sink.sink.last_committed(context)
+            decided = await _last_committed(sink, context)
             recovery = await recover_decided(self.store, decided)
         else:
             recovery = await recover(self.store)
@@ -111,6 +117,11 @@ class CheckpointFolder(Ownership):
     def release(self) -> None:
         """Let the next instance in."""
         self.store.lease.release()
+
+
+async def _last_committed(sink: SinkNode, context: SinkContext) -> int | None:
+    answer = sink.sink.last_committed(context)
+    return await asked(sink.id, "say which epoch it committed last", answer)
 
 
 async def take_ownership(plan: Plan, options: JobOptions) -> Ownership:

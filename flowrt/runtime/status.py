@@ -80,4 +80,5 @@ class JobMetrics:
     tasks: tuple[TaskMetrics, ...] = ()
     epoch: EpochMetrics | None = None
     dropped: dict[str, int] = field(default_factory=dict)
-    """Values sent to side outputs that nobody takes, by operator and tag."""
+    """Values sent to side outputs that nobody takes, by operator and tag, and those that iterators
+    over an output of the job had no room for, by its name."""

@@ -9,22 +9,28 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from flowrt.contract.elements import MAX_TIMESTAMP, MIN_TIMESTAMP
+from flowrt.contract.errors import CheckpointError
 from flowrt.contract.sink import SinkContext, Writer
 from flowrt.contract.snapshot import (
     Block,
+    BroadcastBackend,
     KeyedBackend,
     OperatorSnapshot,
     Send,
     SnapshotWriter,
     StateFile,
+    ValueCodec,
 )
 from flowrt.contract.source import SourceContext
 from flowrt.contract.state import group_range
-from flowrt.contract.steps import Fold, Process
+from flowrt.contract.steps import Connect, Fold, MapAsync, Process
 from flowrt.contract.world import World
 from flowrt.dataflow.acknowledge import Desk
+from flowrt.dataflow.async_task import AsyncSetup, AsyncTask
+from flowrt.dataflow.broadcast_snapshot import holds_states
 from flowrt.dataflow.chain import Chain, StepSetup
 from flowrt.dataflow.channel import Channel
+from flowrt.dataflow.in_flight_snapshot import SnapshotForm, holds_calls, share_of
 from flowrt.dataflow.inputs import Inputs
 from flowrt.dataflow.operator_task import OperatorTask
 from flowrt.dataflow.outputs import KeyGroup, Outputs, Partitioner, partitioner
@@ -32,12 +38,18 @@ from flowrt.dataflow.parking import ParkingSpot, parking_spot
 from flowrt.dataflow.sink_task import SinkTask
 from flowrt.dataflow.source_task import SourceTask
 from flowrt.graph.nodes import Edge, Plan, SinkNode, StepNode, TaskPlan
+from flowrt.runtime.errors import asked
 
-AnyTask = SourceTask | OperatorTask | SinkTask
+AnyTask = SourceTask | OperatorTask | AsyncTask | SinkTask
 
 
 class Memory(Protocol):
     """Where an attempt's state comes from and goes: the checkpoint folder, or nowhere."""
+
+    @property
+    def keeps(self) -> bool:
+        """Whether snapshots are kept."""
+        ...
 
     def parts(self, operator: str) -> Sequence[OperatorSnapshot]:
         """Return what all former subtasks of an operator left in the snapshot restored."""
@@ -71,6 +83,9 @@ class Surroundings:
     """Whether barriers hold inputs back (exactly once)."""
     backend: Callable[[str], KeyedBackend]
     key_group: KeyGroup
+    codec: Callable[[str, str, Any], ValueCodec]
+    """Makes what encodes values beside keyed state, from operator, what they are, and type."""
+    broadcast: Callable[[str], BroadcastBackend]
 
 
 @dataclass(slots=True)
@@ -118,17 +133,27 @@ async def _build(
 ) -> AnyTask:
     desk = Desk(task.id, subtask, around.send, around.world.clock)
     where = task.id, subtask
-    inputs = Inputs(ports.inputs[where], blocking=around.blocking)
+    first = _async_setup(task, subtask, around)
+    # While an epoch is open calls take in all that comes: that must end at the barrier.
+    inputs = Inputs(
+        ports.inputs[where],
+        blocking=around.blocking or first is not None,
+        timed=_left(plan, task, broadcast=True),
+    )
     if task.sink is not None:
         writer = await _writer(task.sink, subtask, around)
         return SinkTask(desk, inputs, task.sink.id, writer, ports.spots[where])
     outputs = _outputs(ports.outputs[where])
-    setups = [await _setup(plan, step, subtask, around) for step in task.steps]
+    steps = task.steps if first is None else task.steps[1:]
+    setups = [await _setup(plan, step, subtask, around) for step in steps]
     chain = Chain(
         setups, outputs, world=around.world, subtask=subtask, parallelism=task.parallelism
     )
+    if first is not None:
+        return AsyncTask(desk, inputs, first, chain, outputs, ports.spots[where])
     if task.source is None:
-        return OperatorTask(desk, inputs, chain, outputs, ports.spots[where])
+        left = _left(plan, task)
+        return OperatorTask(desk, inputs, chain, outputs, ports.spots[where], left)
     node = task.source
     parts = around.memory.parts(node.id)
     return SourceTask(
@@ -143,9 +168,44 @@ async def _build(
     )
 
 
+def _left(plan: Plan, task: TaskPlan, *, broadcast: bool = False) -> int | None:
+    """Return how many of a subtask's channels are those of the first of two inputs.
+
+    None where there are no two, or with `broadcast` where the second is not broadcast.
+    """
+    node = task.steps[0] if task.source is None and task.steps else None
+    if node is None or not isinstance(node.step, Connect):
+        return None
+    if broadcast and not node.step.broadcast:
+        return None
+    senders = {sender.id: sender.parallelism for sender in plan.tasks}
+    left = [e for e in plan.edges if e.target == task.id and e.output not in node.right]
+    return sum(1 if edge.partition == "forward" else senders[edge.source] for edge in left)
+
+
+def _async_setup(task: TaskPlan, subtask: int, around: Surroundings) -> AsyncSetup | None:
+    if task.source is not None or task.sink is not None:
+        return None
+    node = task.steps[0]
+    if not isinstance(node.step, MapAsync):
+        return None
+    parts = [part.data for part in around.memory.parts(node.id)]
+    # Made in any case: a type that has no form is refused at the start.
+    codec = around.codec(node.id, "a record in flight", node.step.type)
+    return AsyncSetup(
+        node.id,
+        node.step.make(around.world),
+        node.step.capacity,
+        node.step.ordered,
+        SnapshotForm(codec, around.key_group) if around.memory.keeps else None,
+        share_of(parts, subtask, task.parallelism) if parts else [],
+    )
+
+
 async def _writer(node: SinkNode, subtask: int, around: Surroundings) -> Writer[Any]:
     context = SinkContext(node.id, subtask, node.parallelism, around.generation, around.world)
-    return await node.sink.writer(context, committables(around.memory.parts(node.id)))
+    writer = node.sink.writer(context, committables(around.memory.parts(node.id)))
+    return await asked(node.id, f"open its writer {subtask}", writer)
 
 
 def committables(parts: Sequence[OperatorSnapshot]) -> list[Any]:
@@ -164,6 +224,11 @@ def _outputs(readers: Sequence[tuple[Edge, Partitioner]]) -> Outputs:
 
 async def _setup(plan: Plan, node: StepNode, subtask: int, around: Surroundings) -> StepSetup:
     parts = around.memory.parts(node.id)
+    if any(holds_calls(part.data) for part in parts):
+        raise CheckpointError(
+            f"the snapshot has records in flight for operator {node.id!r}, which is no map_async: "
+            "run the flow as it was and drain it first, or give the new operator another name"
+        )
     # Where the input had ended and there is more of it now, event time begins anew with that.
     watermarks = [part.watermark for part in parts if part.watermark not in (None, MAX_TIMESTAMP)]
     setup = StepSetup(
@@ -175,7 +240,15 @@ async def _setup(plan: Plan, node: StepNode, subtask: int, around: Surroundings)
         watermark=min(watermarks, default=MIN_TIMESTAMP),
         taken_tags=_taken_tags(plan, node.id),
     )
-    if node.keyed and isinstance(node.step, Fold | Process):
+    is_broadcast = isinstance(node.step, Connect) and node.step.broadcast
+    if not is_broadcast and any(holds_states(part.data) for part in parts):
+        raise CheckpointError(
+            f"the snapshot has broadcast state for operator {node.id!r}, which reads no broadcast "
+            "stream: give it another name, or connect(rules.broadcast()) before it"
+        )
+    if is_broadcast:
+        setup.broadcast = around.broadcast(node.id)
+    if node.keyed and isinstance(node.step, Fold | Process | Connect):
         groups = group_range(subtask, node.parallelism)
         files = around.memory.files(node.id, groups)
         setup.backend = around.backend(node.id)

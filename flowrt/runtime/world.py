@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import random
 import secrets
 import socket
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -57,11 +59,22 @@ class SystemRandomness:
 
 
 class SystemClock:
-    """The wall clock; alarms ring in the running event loop: asyncio, uvloop or trio."""
+    """The wall clock; alarms ring in the running event loop: asyncio, uvloop or trio.
+
+    When the machine's clock is set back it goes on from where it was, for as long as the process
+    runs: whoever waits for a time would wait, and no epoch end, until that time comes again.
+    """
+
+    _wall_ahead_ns: int | None = None
+    """How far the wall clock is ahead of the monotonic one: the most that was seen."""
 
     def now_ms(self) -> int:
-        """See `Clock.now_ms`."""
-        return time.time_ns() // 1_000_000
+        """See `Clock.now_ms`; never goes back."""
+        elapsed_ns = time.monotonic_ns()
+        ahead_ns = time.time_ns() - elapsed_ns
+        if self._wall_ahead_ns is None or ahead_ns > self._wall_ahead_ns:
+            self._wall_ahead_ns = ahead_ns
+        return (elapsed_ns + self._wall_ahead_ns) // 1_000_000
 
     def monotonic_ns(self) -> int:
         """See `Clock.monotonic_ns`."""
@@ -75,7 +88,7 @@ class SystemClock:
 class _SystemAlarm:
     """Sleeps on the monotonic clock and looks at the wall clock: at the end, and each minute.
 
-    So an alarm never rings early, and a clock that was set forward is noticed.
+    So an alarm never rings early, and a clock that was set forward is noticed within a minute.
     """
 
     def __init__(self, clock: SystemClock, when_ms: int, call: Callable[[], None]) -> None:
@@ -230,9 +243,13 @@ def _names(path: str) -> list[str]:
 
 def _size(path: str) -> int | None:
     try:
-        return os.stat(path).st_size
+        found = os.stat(path)
     except FileNotFoundError:
         return None
+    if stat.S_ISFIFO(found.st_mode) or stat.S_ISSOCK(found.st_mode):
+        # To open one would wait for whoever writes to it, and there is no going back in it.
+        raise OSError(errno.EINVAL, "a pipe or socket is no file", path)
+    return found.st_size
 
 
 def _lock(path: str) -> FileLock | None:
@@ -252,18 +269,21 @@ def _lock(path: str) -> FileLock | None:
 
 
 class _SystemLock:
-    """Held for as long as its file descriptor is open, so also until the process dies."""
+    """Held until it is released or its process dies, whatever became of children it forked."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor: int | None = descriptor
+        _held.add(self)
 
     def release(self) -> None:
         """See `FileLock.release`."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is None:
             return
+        _held.discard(self)
         try:
-            # A child that was forked holds the descriptor too: closing ours would not give it back.
+            # Something that forks without Python's knowledge may hold the descriptor too: closing
+            # ours would not give it back.
             if sys.platform == "win32":
                 os.lseek(descriptor, 0, os.SEEK_SET)
                 msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
@@ -271,3 +291,22 @@ class _SystemLock:
                 fcntl.flock(descriptor, fcntl.LOCK_UN)
         finally:
             os.close(descriptor)
+
+    def forget(self) -> None:
+        """Close the descriptor in a child that was forked; the lock stays its parent's."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+_held: Final[set[_SystemLock]] = set()
+
+
+def _forget_in_child() -> None:
+    # A child would hold the lock after its parent's death, or give it back while that lives.
+    while _held:
+        _held.pop().forget()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_forget_in_child)

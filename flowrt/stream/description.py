@@ -16,7 +16,7 @@ from typing import Any
 from flowrt.contract.errors import GraphError
 from flowrt.contract.sink import Sink
 from flowrt.contract.source import Source
-from flowrt.contract.steps import Process, Step
+from flowrt.contract.steps import Connect, Process, Step
 from flowrt.contract.time import WatermarkStrategy
 from flowrt.graph.build import build
 from flowrt.graph.check import check_parallelism, check_rate
@@ -60,6 +60,8 @@ class Description:
         parallelism: int | None = None,
         keyed: bool = False,
         new_chain: bool = False,
+        right: tuple[Output, ...] = (),
+        rebalanced: tuple[Output, ...] = (),
     ) -> Output:
         """Describe a step and return its output; the `GraphError` of `make` gets the step's id."""
         id = self._id(kind, inputs, name)
@@ -69,7 +71,8 @@ class Description:
         except GraphError as error:
             raise GraphError(f"{what}: {error}") from error.__cause__
         subtasks = self._subtasks(parallelism, what)
-        return self._add(kind, StepNode(id, step, inputs, keyed, subtasks, new_chain))
+        node = StepNode(id, step, inputs, keyed, subtasks, new_chain, right, rebalanced)
+        return self._add(kind, node)
 
     def add_sink(
         self,
@@ -78,11 +81,12 @@ class Description:
         *,
         name: str | None,
         parallelism: int | None,
+        rebalanced: tuple[Output, ...] = (),
     ) -> None:
         """Describe a sink."""
         id = self._id("sink", inputs, name)
         subtasks = self._subtasks(parallelism, self._called("sink", id))
-        self._add("sink", SinkNode(id, sink, inputs, subtasks))
+        self._add("sink", SinkNode(id, sink, inputs, subtasks, rebalanced))
 
     def parallelism_of(self, outputs: tuple[Output, ...]) -> int:
         """Return where outputs run: their nodes' parallelism, or the flow's where they differ."""
@@ -92,7 +96,8 @@ class Description:
     def has_sides(self, output: Output) -> bool:
         """Say whether an output is the main output of a step that can have side outputs."""
         node = self._nodes[output.node]
-        return output.tag is None and isinstance(node, StepNode) and isinstance(node.step, Process)
+        has_context = isinstance(node, StepNode) and isinstance(node.step, Process | Connect)
+        return output.tag is None and has_context
 
     def build(self) -> Graph:
         """Return the checked graph."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from flowrt.contract.operator import Context, Operator
 from flowrt.contract.steps import Step
@@ -15,6 +15,9 @@ from flowrt.operators.process import process
 from flowrt.operators.reduce import reduce
 from flowrt.operators.sum import sum as sum_step
 from flowrt.stream.stream import Stream
+
+if TYPE_CHECKING:
+    from flowrt.stream.connected import BroadcastStream, ConnectedStreams
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -183,10 +186,22 @@ class KeyedStream(Stream[T], Generic[K, T]):
     def union(self, *others: Stream[T]) -> Stream[T]: ...
     def union(self, *others: Stream[T]) -> Stream[T]:
         """Read several streams as one, with keys where all of them have: records bring theirs."""
-        united = self._united(others)
+        united, rebalanced = self._united(others)
         all_keyed = all(isinstance(other, KeyedStream) for other in others)
         kind: Callable[..., Stream[T]] = KeyedStream if all_keyed else Stream
-        return kind(self._description, united, new_chain=self._new_chain)
+        return kind(self._description, united, new_chain=self._new_chain, rebalanced=rebalanced)
+
+    # A keyed stream connects with fewer streams than any: a checker shall see a mix, or keys of two
+    # types, before the flow is built.
+    def connect(  # type: ignore[override]
+        self, other: KeyedStream[K, R] | BroadcastStream[R]
+    ) -> ConnectedStreams[T, R]:
+        """Give the records of two streams to one operator, each to a method of its own.
+
+        The records of one key, from either, go to one subtask and share its state and timers. The
+        keys of both are of one type; a broadcast stream has none.
+        """
+        return super().connect(other)
 
     def _fold(
         self, kind: str, make: Callable[[], Step], name: str | None, parallelism: int | None

@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeAlias, TypeVar, overload
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Literal,
+    Self,
+    TypeAlias,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    overload,
+)
 
 from flowrt.contract.errors import GraphError
 from flowrt.contract.operator import Context, Operator, OutputTag
+from flowrt.contract.retry import RetryStrategy
 from flowrt.contract.sink import Sink
 from flowrt.contract.steps import Step
-from flowrt.contract.time import WatermarkStrategy
+from flowrt.contract.time import Duration, WatermarkStrategy
 from flowrt.graph.nodes import Output
 from flowrt.operators.assign_timestamps import assign_timestamps
+from flowrt.operators.calls import Cache
 from flowrt.operators.filter import filter as filter_step
 from flowrt.operators.flat_map import flat_map
 from flowrt.operators.key_by import key_by
 from flowrt.operators.map import map as map_step
+from flowrt.operators.map_async import map_async
+from flowrt.operators.map_async_batch import map_async_batch
 from flowrt.operators.process import process
 from flowrt.operators.static_join import join_static
+from flowrt.runtime.output import JobOutput, Policy, When
 from flowrt.stream.description import Description
 
 if TYPE_CHECKING:
+    from flowrt.stream.connected import BroadcastStream, ConnectedStreams
     from flowrt.stream.keyed import KeyedStream
 
 T = TypeVar("T")
@@ -35,6 +52,17 @@ StaticTable: TypeAlias = (
 """A table for `Stream.join_static`, or what loads it when the flow starts."""
 
 
+class CallOptions(TypedDict, total=False):
+    """The options of `Stream.map_async` and `Stream.map_async_batch`."""
+
+    capacity: int
+    ordered: bool
+    timeout: Duration | None
+    retry: RetryStrategy | None
+    cache: Cache | None
+    type: Any
+
+
 class Stream(Generic[T]):
     """The records that come out of a source or a step; each call describes one step more.
 
@@ -45,11 +73,17 @@ class Stream(Generic[T]):
     """
 
     def __init__(
-        self, description: Description, outputs: tuple[Output, ...], *, new_chain: bool = False
+        self,
+        description: Description,
+        outputs: tuple[Output, ...],
+        *,
+        new_chain: bool = False,
+        rebalanced: tuple[Output, ...] = (),
     ) -> None:
         self._description = description
         self._outputs = outputs
         self._new_chain = new_chain
+        self._rebalanced = rebalanced
 
     # ------------------------------------------------------------------------- record by record
 
@@ -98,6 +132,48 @@ class Stream(Generic[T]):
     ) -> Stream[Any]:
         """Replace each value by those that `fn(value)` returns or, a generator function, yields."""
         return self._step("flat_map", lambda: flat_map(fn), name, parallelism)
+
+    def map_async(
+        self,
+        fn: Callable[[T], Awaitable[R]],
+        *,
+        name: str | None = None,
+        parallelism: int | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Stream[R]:
+        """Replace each value by what `await fn(value)` returns, many calls under way at once.
+
+        Backpressure begins where `capacity` calls (default 100) are under way in a subtask. With
+        `ordered` (the default) results keep the order of their records. Otherwise they leave as
+        they come, but none passes a watermark.
+
+        A call may take `timeout`; after an exception or a timeout `retry` says how often to try
+        again, and the last exception fails the flow. `cache` keeps answers. Records in flight are
+        part of snapshots, encoded by `type` if given, and their calls are made again after a
+        restore: a snapshot waits for no answer, and a call may be made more than once.
+        """
+        return self._step("map_async", lambda: map_async(fn, **options), name, parallelism)
+
+    def map_async_batch(
+        self,
+        fn: Callable[[list[T]], Awaitable[Sequence[R]]],
+        *,
+        max_size: int,
+        max_wait: Duration = "5ms",
+        name: str | None = None,
+        parallelism: int | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Stream[R]:
+        """As `map_async`, for services that take many values: one answer for each, in their order.
+
+        A call goes out when `max_size` values are there, or `max_wait` after the first of them.
+        `capacity` (default 1,000) counts values; `timeout` and `retry` are for a whole call.
+        """
+
+        def make() -> Step:
+            return map_async_batch(fn, max_size=max_size, max_wait=max_wait, **options)
+
+        return self._step("map_async_batch", make, name, parallelism)
 
     @overload
     def process(
@@ -168,7 +244,23 @@ class Stream(Generic[T]):
 
     def union(self, *others: Stream[T]) -> Stream[T]:
         """Read several streams as one; each keeps its order, and between them there is none."""
-        return Stream(self._description, self._united(others), new_chain=self._new_chain)
+        united, rebalanced = self._united(others)
+        return Stream(self._description, united, new_chain=self._new_chain, rebalanced=rebalanced)
+
+    def connect(self, other: Stream[R] | BroadcastStream[R]) -> ConnectedStreams[T, R]:
+        """Give the records of two streams to one operator, each to a method of its own.
+
+        Both have keys or neither, and keys of one type; a broadcast stream goes with any.
+        """
+        from flowrt.stream.connected import connected
+
+        return connected(self, other)
+
+    def broadcast(self) -> BroadcastStream[T]:
+        """Let every subtask get every record: `orders.connect(rules.broadcast())`."""
+        from flowrt.stream.connected import BroadcastStream
+
+        return BroadcastStream(self)
 
     @overload
     def join_static(
@@ -228,12 +320,28 @@ class Stream(Generic[T]):
             name=name,
             parallelism=self._description.parallelism_of(self._outputs),
             new_chain=self._new_chain,
+            rebalanced=self._rebalanced,
         )
         return KeyedStream(self._description, (output,))
 
     def start_new_chain(self) -> Self:
         """Let the next step start a task of its own, so that it runs beside the steps before it."""
-        return type(self)(self._description, self._outputs, new_chain=True)
+        return type(self)(
+            self._description, self._outputs, new_chain=True, rebalanced=self._rebalanced
+        )
+
+    def rebalance(self) -> Stream[T]:
+        """Deal the records out in turn to the subtasks of the next step or sink.
+
+        For load that is uneven or keeps one subtask busy; the step runs in a task of its own, also
+        at equal parallelism. Order is lost, and so are keys.
+        """
+        return Stream(
+            self._description,
+            self._outputs,
+            new_chain=self._new_chain,
+            rebalanced=self._outputs,
+        )
 
     def sink(
         self, sink: Sink[T], *, name: str | None = None, parallelism: int | None = None
@@ -244,7 +352,32 @@ class Stream(Generic[T]):
                 f"flow {self._description.flow!r} cannot write to {sink!r}: pass an instance of a "
                 "Sink; for a function use ForeachSink(fn)"
             )
-        self._description.add_sink(sink, self._outputs, name=name, parallelism=parallelism)
+        self._description.add_sink(
+            sink,
+            self._outputs,
+            name=name,
+            parallelism=parallelism,
+            rebalanced=self._rebalanced,
+        )
+
+    def output(
+        self,
+        name: str,
+        *,
+        capacity: int | None = None,
+        policy: Policy = "wait",
+        when: When = "at_once",
+        parallelism: int | None = None,
+    ) -> JobOutput[T]:
+        """Let the service iterate: `async for value in job.output(name)`, see `JobOutput`.
+
+        `capacity` (default 1,000) is how many values wait for each iterator; with `policy="wait"`
+        the flow waits where there are more, also while nobody iterates. What is returned can stand
+        for the name, and knows the values' type.
+        """
+        output: JobOutput[T] = JobOutput(name, capacity=capacity, policy=policy, when=when)
+        self.sink(output, name=name, parallelism=parallelism)
+        return output
 
     def __repr__(self) -> str:
         ids = ", ".join(repr(output.node) for output in self._outputs)
@@ -267,14 +400,18 @@ class Stream(Generic[T]):
             parallelism=parallelism,
             keyed=keyed,
             new_chain=self._new_chain,
+            rebalanced=self._rebalanced,
         )
         return Stream(self._description, (output,))
 
-    def _united(self, others: tuple[Stream[Any], ...]) -> tuple[Output, ...]:
+    def _united(
+        self, others: tuple[Stream[Any], ...]
+    ) -> tuple[tuple[Output, ...], tuple[Output, ...]]:
+        """Return what a union reads, and what of it is dealt out in turn."""
         flow = self._description.flow
         if not others:
             raise GraphError(f"{self!r} of flow {flow!r}: a union needs at least one other stream")
-        outputs = list(self._outputs)
+        outputs, rebalanced = list(self._outputs), list(self._rebalanced)
         for other in others:
             if not isinstance(other, Stream):
                 raise GraphError(f"{self!r} of flow {flow!r}: {other!r} is no stream to unite with")
@@ -284,10 +421,11 @@ class Stream(Generic[T]):
                     f"{other._description.flow!r} cannot be united: they belong to different flows"
                 )
             outputs += other._outputs
+            rebalanced += other._rebalanced
         twice = sorted({output.node for output in outputs if outputs.count(output) > 1})
         if twice:
             raise GraphError(
                 f"flow {flow!r}: the union of {self!r} and others has {twice[0]!r} twice: a stream "
                 "cannot be united with itself; use flat_map to double its records"
             )
-        return tuple(outputs)
+        return tuple(outputs), tuple(rebalanced)

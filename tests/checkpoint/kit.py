@@ -79,9 +79,9 @@ def frozen(changes: Mapping[str, str | None]) -> SlicedFrozen:
 class Machine:
     """A machine with a disk in memory, on which instances of a job come and go."""
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, *, lose_folders: bool = False) -> None:
         self.clock = ManualClock(1_000)
-        self.files = MemoryFiles()
+        self.files = MemoryFiles(lose_folders=lose_folders)
         self.randomness = SeededRandomness(seed)
         self._pid = 0
 

@@ -11,6 +11,7 @@ import pytest
 from flowrt.checkpoint.lease import Lease, read_lease
 from flowrt.contract.errors import CheckpointError, LeaseError
 from flowrt.runtime.world import system_world
+from flowrt.testing.memory_files import Operation
 from tests.checkpoint.kit import FOLDER, CrashAt, CrashError, Machine
 
 pytestmark = pytest.mark.anyio
@@ -183,6 +184,60 @@ async def test_errors_of_the_disk_while_it_is_held() -> None:
     machine.files.fail("write", "lease.json", OSError(errno.ENOSPC, "No space left on device"))
     with pytest.raises(CheckpointError, match="cannot renew the lease"):
         await lease.next_generation()
+
+
+@pytest.mark.parametrize("step", ["write", "sync", "rename", "sync_folder"])
+async def test_a_renewal_that_failed_lets_nobody_else_in(step: Operation) -> None:
+    machine = Machine()
+    lease = await Lease.take(machine.world(), FOLDER)
+    machine.files.fail(step, "lease.json" if step != "sync_folder" else FOLDER, OSError(5, "I/O"))
+    with pytest.raises(CheckpointError, match="renew the lease"):
+        await lease.next_generation()
+
+    with pytest.raises(LeaseError, match="in use by"):
+        await Lease.take(machine.world(), FOLDER)
+
+    await lease.next_generation()
+    await lease.check()
+    lease.release()
+    assert (await Lease.take(machine.world(), FOLDER)).generation == lease.generation + 1
+
+
+@pytest.mark.parametrize("step", ["write", "sync", "sync_folder"])
+async def test_after_a_renewal_that_failed_the_folder_can_be_taken_over(step: Operation) -> None:
+    machine = Machine()
+    lease = await Lease.take(machine.world(), FOLDER)
+    machine.files.fail(step, "lease.json" if step != "sync_folder" else FOLDER, OSError(5, "I/O"))
+    with pytest.raises(CheckpointError, match="renew the lease"):
+        await lease.next_generation()
+
+    other = await Lease.take(machine.world(), FOLDER, take_over=True)
+
+    assert other.generation > lease.generation
+    with pytest.raises(LeaseError, match="was taken over"):
+        await lease.next_generation()
+
+
+@pytest.mark.parametrize("killed", [False, True])
+async def test_a_crash_does_not_take_a_folder_that_was_made_away(killed: bool) -> None:
+    machine = Machine(lose_folders=True)
+    if killed:  # before it could make durable what it made
+        await machine.files.make_folder(FOLDER)
+        await machine.files.sync_folder("/")
+    await Lease.take(machine.world(), FOLDER)
+
+    machine.files.crash()
+
+    assert (await Lease.take(machine.world(), FOLDER)).generation == 2
+
+
+async def test_a_folder_above_that_must_not_be_read_is_no_hindrance() -> None:
+    machine = Machine()
+    await machine.files.make_folder(FOLDER)
+    denied = OSError(errno.EACCES, "Permission denied")
+    machine.files.fail("sync_folder", "/data", denied)
+
+    assert (await Lease.take(machine.world(), FOLDER)).generation == 1
 
 
 async def test_on_the_real_disk(tmp_path: Path) -> None:

@@ -127,6 +127,20 @@ async def test_with_checkpoints_but_none_whole_it_does_not_start_from_nothing() 
         await recover(store)
 
 
+async def test_where_all_checkpoints_are_gone_it_does_not_start_from_nothing() -> None:
+    machine = Machine()
+    await write(await machine.store(), 1, 2)
+    machine.files.kill()
+    await recover(await machine.store())
+    machine.files.forget("manifest-")
+    machine.files.kill()
+
+    with pytest.raises(
+        CheckpointError, match=r"no checkpoint is left .* went on from epoch 2 once"
+    ):
+        await recover(await machine.store())
+
+
 async def test_another_flow_is_an_error_and_nothing_to_pass_over() -> None:
     machine = Machine()
     store = await machine.store(flow="orders")

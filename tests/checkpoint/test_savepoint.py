@@ -59,6 +59,17 @@ async def test_a_savepoint_outlives_the_folder_it_came_from() -> None:
     assert len(brought.state_files()) == 1, "a shared file is copied once"
 
 
+async def test_a_crash_does_not_take_the_folder_of_a_savepoint_away() -> None:
+    machine = Machine(lose_folders=True)
+    store = await machine.store()
+    await write_savepoint(store, await checkpoint(store), "/data/deep/savepoint")
+
+    machine.files.crash()
+
+    store = await other_store(machine)
+    await bring_in_savepoint(store, "/data/deep/savepoint", 0)
+
+
 async def test_a_savepoint_can_be_looked_at_as_a_checkpoint() -> None:
     machine = Machine()
     store = await machine.store()

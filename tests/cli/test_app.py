@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 from flowrt.cli.app import app, parse_restart
 from flowrt.contract.errors import ConfigError
 from flowrt.contract.failpoints import arm_failpoints
-from flowrt.runtime.restart import ExponentialBackoff, FixedDelay, NoRestart
+from flowrt.contract.retry import ExponentialBackoff, FixedDelay, NoRestart
 from tests.cli.conftest import Write
 
 FLOWS = """
@@ -203,6 +203,19 @@ def read_until(process: subprocess.Popen[str], part: str) -> None:
         if part in line:
             return
     raise AssertionError(f"{part!r} was never said, but:\n{said}")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such shell")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_do_no_harm(flows: str, closed: str) -> None:
+    command = f"exec {sys.executable} -m flowrt.cli run {flows}:numbers {closed}"
+    shell = ["sh", "-c", command]
+    done = subprocess.run(shell, check=False, capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == 0, done.stderr
+    (part,) = Path("out").glob("part-*")
+    assert len(part.read_text().splitlines()) == 10
+    assert done.stdout == ""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowrt.contract.errors import ConfigError
-from flowrt.runtime.restart import ExponentialBackoff, FixedDelay, NoRestart
+from flowrt.contract.retry import ExponentialBackoff, FixedDelay, NoRestart
 
 
 def test_without_a_restart_the_first_failure_is_the_last() -> None:

@@ -395,7 +395,7 @@ async def test_a_cut_has_the_state_of_every_step_that_keeps_some() -> None:
     cuts = {cut.id: cut for cut in chain.cut()}
 
     assert [*cuts] == ["times", "teller", "plain"]
-    assert cuts["times"].data == [7, 8]
+    assert cuts["times"].data == [7, 8, False, False]
     assert cuts["teller"].writer is writer
     assert cuts["teller"].frozen is not None
     assert (cuts["teller"].data, cuts["teller"].watermark) == (len(story), MAX_TIMESTAMP)
@@ -478,6 +478,47 @@ async def test_the_step_that_raised_is_blamed_with_its_record(
     error = await blamed(before, setup("bad", step), *after)
     assert str(error) == "operator 'bad' raised ValueError: no 10 at the record 10"
     assert (error.operator, error.value) == ("bad", 10)
+
+
+async def answer(value: Any) -> bool:
+    return bool(value > 5)
+
+
+def asks(value: Any) -> Any:
+    """Give a coroutine without being a coroutine function, which is seen when a flow is built."""
+    return answer(value)
+
+
+@pytest.mark.parametrize("kind", [Map, Filter, FlatMap, KeyBy])
+async def test_a_plain_function_that_returns_a_coroutine_is_an_error(kind: Any) -> None:
+    error = await blamed(Map(lambda v: v * 2), setup("bad", kind(asks)))
+    assert (error.operator, error.value) == ("bad", 10)
+    assert "its function returned a coroutine, which nobody awaits: pass the corou" in str(error)
+
+
+@pytest.mark.parametrize("wrong", [1.5, "5", None.__class__])
+async def test_an_event_time_that_is_no_int_is_an_error(wrong: Any) -> None:
+    for emit in (
+        process(lambda value, ctx: ctx.emit(value, wrong)),
+        process(lambda value, ctx: ctx.side(LATE, value, wrong)),
+    ):
+        error = await blamed(setup("bad", emit))
+        assert (error.operator, error.value) == ("bad", 5)
+        assert "raised TypeError: an event time is an int, milliseconds" in str(error)
+
+
+async def test_that_is_looked_at_in_the_first_run_alone() -> None:
+    class Awaitable:
+        __await__ = None
+
+    out = Collected()
+    chain = chain_of(out, Map(lambda value: Awaitable() if value == 2 else value))
+    await chain.open()
+    await chain.run(Records([1]))
+    await chain.run(Records([2]))
+    assert [type(value) for _, value, *_ in out.story] == [int, Awaitable]
+
+    await blamed(Map(lambda value: Awaitable()))
 
 
 async def test_the_record_is_that_of_the_step_not_of_the_run() -> None:

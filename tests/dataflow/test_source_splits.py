@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import pytest
+
 from flowrt.contract.elements import MIN_TIMESTAMP
 from flowrt.contract.snapshot import SplitState
-from flowrt.contract.source import Split
+from flowrt.contract.source import UNKNOWN, Split
 from flowrt.contract.time import WatermarkStrategy
-from flowrt.dataflow.source_splits import SplitRun, Splits
+from flowrt.dataflow.source_splits import FORGET_AFTER_MS, SplitRun, Splits, twice_listed
 
 MONOTONOUS = WatermarkStrategy.monotonous()
+NOW = 1_000
 
 
 def splits(
@@ -32,7 +35,7 @@ def reading(
     *ids: str, strategy: WatermarkStrategy[Any] = MONOTONOUS
 ) -> tuple[Splits, list[SplitRun]]:
     known = splits(strategy)
-    runs = known.update(listed(*ids))
+    runs = known.update(listed(*ids), NOW)
     for run in runs:
         run.reading = True
     return known, runs
@@ -45,8 +48,8 @@ def observe(run: SplitRun, timestamp: int) -> None:
 
 def test_new_splits_come_in_the_order_of_the_list_and_only_once() -> None:
     known = splits()
-    assert ids(known.update(listed("c", "a", "c"))) == ["c", "a"]
-    assert ids(known.update(listed("c", "a", "b"))) == ["b"]
+    assert ids(known.update(listed("c", "a", "c"), NOW)) == ["c", "a"]
+    assert ids(known.update(listed("c", "a", "b"), NOW)) == ["b"]
 
 
 def test_every_split_belongs_to_one_subtask_at_any_parallelism() -> None:
@@ -62,7 +65,7 @@ def test_a_snapshot_brings_everything_back() -> None:
     b.position, b.records, b.idle = {"x": 1}, 5, True
     observe(b, 77)
     again = splits(MONOTONOUS, known.snapshot())
-    again.update(listed("a", "b"))
+    again.update(listed("a", "b"), NOW)
 
     assert again.snapshot() == known.snapshot()
     assert again.positions() == {"a": 3, "b": {"x": 1}}
@@ -72,22 +75,99 @@ def test_a_snapshot_brings_everything_back() -> None:
 def test_a_restored_split_that_is_gone_is_read_on_unless_it_ended() -> None:
     restored = [SplitState("gone", "data", 4), SplitState("done", None, 9, ended=True)]
     known = splits(restored=restored)
-    (gone, new) = known.update(listed("new"))
+    (gone, done, new) = known.update(listed("new"), NOW)
 
     assert (gone.split, gone.position) == (Split("gone", "data"), 4)
+    assert (gone.ended, done.ended) == (False, True)
     assert new.split.id == "new"
-    assert [*known.runs] == ["gone", "new"]
+    assert [*known.runs] == ["gone", "done", "new"]
 
 
-def test_an_ended_split_is_remembered_while_it_is_listed() -> None:
+def test_an_ended_split_is_remembered_for_a_day_after_it_was_listed() -> None:
     known, (a, b) = reading("a", "b")
     a.ended = True
-    assert known.update(listed("a")) == []
-    assert known.update(listed()) == []
+    assert known.update(listed("a"), NOW) == []
+    assert known.update([], NOW) == []
+    assert known.update(listed("a"), NOW + 1) == []
+    assert known.update([], NOW + 2) == []
+    assert known.update([], NOW + 1 + FORGET_AFTER_MS) == []
+    assert [*known.runs] == ["a", "b"]
+    assert known.update([], NOW + 2 + FORGET_AFTER_MS) == []
     assert [*known.runs] == ["b"]
     assert not b.ended
     # It comes back as a new one.
-    assert ids(known.update(listed("a"))) == ["a"]
+    assert ids(known.update(listed("a"), NOW)) == ["a"]
+
+
+def test_the_day_goes_on_over_restarts() -> None:
+    known, (a,) = reading("a")
+    a.ended = True
+    known.update([], NOW)
+
+    again = splits(restored=known.snapshot())
+    again.update([], NOW + FORGET_AFTER_MS - 1)
+    assert [*again.runs] == ["a"]
+    again = splits(restored=again.snapshot())
+    assert again.update([], NOW + FORGET_AFTER_MS) == []
+    assert again.runs == {}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "goes_on"),
+    [
+        (Split("a"), Split("a"), False),
+        (Split("a", "data", 5), Split("a", "data", 5), False),
+        (Split("a", "data", 5), Split("a", "data", 6), True),
+        (Split("a", "data", 5), Split("a", "other", 5), True),
+        (Split("a", "data"), Split("a", "other"), False),
+        (Split("a", "data", 5), Split("a", "other", None), False),
+        (Split("a", None, UNKNOWN), Split("a", None, UNKNOWN), True),
+    ],
+)
+def test_after_a_restart_an_ended_split_goes_on_where_its_version_says_so(
+    before: Split, now: Split, goes_on: bool
+) -> None:
+    known = splits()
+    (run,) = known.update([before], NOW)
+    run.ended, run.position, run.records = True, 7, 3
+
+    assert known.update([now], NOW) == []
+    again = splits(restored=known.snapshot())
+    (run,) = again.update([now], NOW)
+
+    assert (run.ended, run.position, run.records) == (not goes_on, 7, 3)
+    assert run.split == now
+
+
+def test_a_split_that_was_away_is_another_one_if_its_version_is() -> None:
+    known = splits()
+    runs = known.update([Split("a", None, 5), Split("b", None, 5)], NOW)
+    for run in runs:
+        run.ended, run.position = True, 5
+    known.update([], NOW)
+    back = [Split("a", None, 5), Split("b", None, 3)]
+    again = splits(restored=known.snapshot())
+
+    (b,) = known.update(back, NOW)
+    assert (b.split, b.position, b.ended) == (Split("b", None, 3), None, False)
+    assert known.runs["a"].position == 5
+    (a, b) = again.update(back, NOW)
+    assert (a.position, a.ended, b.position, b.ended) == (5, True, None, False)
+
+
+def test_it_is_noticed_when_a_source_lists_only_what_the_snapshot_does_not_know() -> None:
+    known = splits(restored=[SplitState("a", None, 1, version=1), SplitState("b", None, 1)])
+    assert known.knows_others_only([Split("c")])
+    assert known.knows_others_only([Split("b")])
+    assert not known.knows_others_only([Split("a"), Split("c")])
+    assert not known.knows_others_only([])
+    known.update([Split("c")], NOW)
+    assert not known.knows_others_only([Split("c")])
+
+
+def test_two_splits_with_one_id_are_noticed() -> None:
+    assert twice_listed([Split("a", 1), Split("b"), Split("a", 1)]) is None
+    assert twice_listed([Split("a", 1), Split("b"), Split("a", 2)]) == "a"
 
 
 def test_finished_is_when_all_are_read_to_their_end() -> None:
@@ -122,7 +202,7 @@ def test_a_split_that_is_not_read_yet_holds_nobody_up() -> None:
 
 def test_without_a_strategy_there_is_no_watermark_and_no_idleness() -> None:
     known = splits()
-    (run,) = known.update(listed("a"))
+    (run,) = known.update(listed("a"), NOW)
     run.reading = True
     known.rest(10**9)
     assert known.advance() is None

@@ -19,12 +19,13 @@ from flowrt.contract.elements import (
     Records,
     Watermark,
 )
-from flowrt.contract.errors import InputError, OperatorError
+from flowrt.contract.errors import ConfigError, InputError, OperatorError
 from flowrt.contract.snapshot import EpochCommitted, OpenEpoch, SplitState
 from flowrt.contract.source import Chunk, Position, SourceContext, Split
 from flowrt.contract.steps import AssignTimestamps, FlatMap, Map
 from flowrt.contract.time import BoundedOutOfOrderness, WatermarkStrategy
 from flowrt.dataflow.outputs import Forward, Outputs
+from flowrt.dataflow.source_splits import FORGET_AFTER_MS
 from flowrt.dataflow.source_task import SourceTask
 from tests.dataflow.kit import (
     FedSource,
@@ -283,6 +284,38 @@ async def _later(value: Any) -> Any:
     return value
 
 
+async def test_an_ended_split_is_opened_again_at_its_end_if_there_may_be_more() -> None:
+    restored = [
+        SplitState("same", None, 3, ended=True, version=30),
+        SplitState("longer", None, 3, ended=True, version=30),
+    ]
+    feeds = {"same": Feed(), "longer": Feed("new", ends=True)}
+    source = FedSource(feeds)
+    stage = Stage(source, restored=restored)
+    listed = [Split("same", None, 30), Split("longer", None, 40)]
+    source.splits = lambda ctx: _later(listed)  # type: ignore[method-assign]
+    async with stage.running():
+        assert source.opened == [("longer", 3)]
+        stage.out.take()
+        assert stage.out.values == ["new"]
+        assert stage.letters.ended == 1
+
+
+async def test_two_splits_with_one_id_are_refused() -> None:
+    source = FedSource({})
+    stage = Stage(source)
+    source.splits = lambda ctx: _later([Split("a", 1), Split("a", 2)])  # type: ignore[method-assign]
+    with pytest.raises(ConfigError, match="source 'numbers' lists two splits with the id 'a'"):
+        await stage.task.open()
+
+
+async def test_a_source_that_lists_nothing_known_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    source = FedSource({"a": Feed(ends=True)})
+    stage = Stage(source, restored=[SplitState("b", None, 3, ended=True, version=30)])
+    async with stage.running():
+        assert "no split that the checkpoint knows is listed any more" in caplog.text
+
+
 # ----------------------------------------------------------------------------- splits
 
 
@@ -332,7 +365,7 @@ async def test_a_split_found_while_running_is_read() -> None:
         assert not stage.letters.ended
 
 
-async def test_a_split_that_ended_is_remembered_while_listed_and_forgotten_then() -> None:
+async def test_a_split_that_ended_is_remembered_and_a_day_after_it_was_listed_forgotten() -> None:
     stage = Stage(Watched({"a": Feed(1, ends=True), "b": Feed(2)}))
     async with stage.running():
         stage.letters.clock.advance(100)
@@ -342,6 +375,9 @@ async def test_a_split_that_ended_is_remembered_while_listed_and_forgotten_then(
 
         del stage.source.feeds["a"]
         stage.letters.clock.advance(100)
+        await settle()
+        assert [*stage.task.splits.runs] == ["a", "b"]
+        stage.letters.clock.advance(FORGET_AFTER_MS)
         await settle()
         assert [*stage.task.splits.runs] == ["b"]
 

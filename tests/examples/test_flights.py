@@ -100,7 +100,7 @@ def test_the_table_has_the_busiest_airlines_of_each_airport(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "100")
-    (tmp_path / "part-00000001-0-0.jsonl").write_text(
+    (tmp_path / "part-00000001-0-000000.jsonl").write_text(
         "\n".join(map(json.dumps, computed())), encoding="utf-8"
     )
     (tmp_path / ".part.staged.jsonl").write_text("not committed", encoding="utf-8")

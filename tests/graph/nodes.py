@@ -7,13 +7,18 @@ from typing import Any
 from flowrt.contract.operator import Context, Operator
 from flowrt.contract.sink import Sink, SinkKind
 from flowrt.contract.source import Source
-from flowrt.contract.steps import Filter, Fold, KeyBy, Map, Process, Step
+from flowrt.contract.steps import Filter, Fold, KeyBy, Map, MapAsync, Process, Step
 from flowrt.graph.nodes import Node, Output, SinkNode, SourceNode, StepNode
 
 MAP = Map(str)
 FILTER = Filter(bool)
 KEY_BY = KeyBy(str)
+MAP_ASYNC = MapAsync(lambda world: _ask, capacity=10, ordered=False, label="ask")
 COUNT = Fold(lambda value: 1, lambda number, value: number + 1, type=int, name="count")
+
+
+async def _ask(value: Any) -> Any:
+    return value
 
 
 class Pass(Operator[Any, Any]):

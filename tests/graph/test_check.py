@@ -13,8 +13,8 @@ from flowrt.contract.steps import Process
 from flowrt.graph.build import build
 from flowrt.graph.check import declared_states
 from flowrt.graph.names import check_name
-from flowrt.graph.nodes import Node
-from tests.graph.nodes import COUNT, KEY_BY, PASS, Pass, sink, source, step
+from flowrt.graph.nodes import Node, SinkNode
+from tests.graph.nodes import COUNT, KEY_BY, PASS, AnySink, Pass, outputs, sink, source, step
 
 
 def refusal(*nodes: Node, name: str = "flow") -> str:
@@ -224,3 +224,12 @@ def test_two_sinks_that_want_to_decide() -> None:
 
 def test_one_deciding_sink_beside_others() -> None:
     build("flow", [source(), sink("one", "source", kind="deciding"), sink("two", "source")])
+
+
+def test_one_sink_in_two_places() -> None:
+    same = AnySink()
+    twice = [SinkNode(id, same, outputs("source")) for id in ("one", "two")]
+
+    assert "the sinks 'one' and 'two' are one object: unite the streams" in refusal(
+        source(), *twice
+    )

@@ -17,7 +17,18 @@ from flowrt.graph.explain import explain, mermaid
 from flowrt.graph.guarantee import guarantee, reason, ways
 from flowrt.graph.nodes import Node, Output, Plan, SinkNode
 from flowrt.graph.plan import plan
-from tests.graph.nodes import COUNT, FILTER, KEY_BY, PASS, AnySink, AnySource, sink, source, step
+from tests.graph.nodes import (
+    COUNT,
+    FILTER,
+    KEY_BY,
+    MAP_ASYNC,
+    PASS,
+    AnySink,
+    AnySource,
+    sink,
+    source,
+    step,
+)
 
 
 class Seen(Operator[str, str]):
@@ -85,7 +96,8 @@ def test_steps_sources_and_edges_of_every_kind() -> None:
             step("seen", "keys", step=Process(Seen), keyed=True, parallelism=2),
             step("high", "seen", step=Process(lambda: Threshold(3)), parallelism=3),
             step("pass", "seen/late", step=PASS, parallelism=2),
-            sink("out", "high", "pass"),
+            step("ask", "pass", step=MAP_ASYNC),
+            sink("out", "high", "ask"),
         ),
         "at_least_once",
     )
@@ -97,6 +109,7 @@ def test_steps_sources_and_edges_of_every_kind() -> None:
         "seen   process: Seen; state last (MapState) for each key",
         "high   process: Threshold(above=3)",
         "pass   process: Pass",
+        "ask    map_async: ask; 10 calls at once, unordered",
         "-> map: all to one",
         "-> words: in turn, without order",
         "-> seen: by key",

@@ -21,7 +21,7 @@ from flowrt.graph.nodes import (
     inputs_of,
 )
 from flowrt.graph.plan import CHAIN_LIMIT, plan
-from tests.graph.nodes import COUNT, FILTER, KEY_BY, MAP, PASS, sink, source, step
+from tests.graph.nodes import COUNT, FILTER, KEY_BY, MAP, MAP_ASYNC, PASS, sink, source, step
 
 
 def planned(*nodes: Node) -> Plan:
@@ -85,6 +85,22 @@ def test_another_parallelism_starts_a_task_and_spreads_records(before: int, afte
     assert tasks(*flow) == ["source", "map", "out"]
     assert edges(*flow) == [("source", "map", "rebalance"), ("map", "out", "forward")]
     assert [task.parallelism for task in planned(*flow).tasks] == [before, after, after]
+
+
+def test_calls_that_are_under_way_at_once_start_a_task_and_what_follows_joins_it() -> None:
+    flow = [
+        *(source(), step("map", "source"), step("ask", "map", step=MAP_ASYNC)),
+        *(step("again", "ask", step=MAP_ASYNC), step("after", "again"), sink("out", "after")),
+    ]
+
+    assert tasks(*flow) == ["source map", "ask", "again after", "out"]
+
+
+def test_calls_for_a_stream_with_keys_get_the_records_of_a_key_in_one_subtask() -> None:
+    keyed = step("keys", "source", step=KEY_BY, parallelism=2)
+    flow = [source(parallelism=2), keyed, step("ask", "keys", step=MAP_ASYNC, parallelism=2)]
+
+    assert ("source", "ask", "hash") in edges(*flow, sink("out", "ask"))
 
 
 def test_a_line_that_is_too_long_is_cut() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import flowrt.operators
 
-HELPERS = {"arguments"}
+HELPERS = {"arguments", "calls"}
 OPERATORS = sorted({module.name for module in pkgutil.iter_modules(flowrt.operators.__path__)})
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from flowrt.contract.errors import ConfigError
+from flowrt.contract.retry import FixedDelay
 from flowrt.runtime.options import JobOptions
-from flowrt.runtime.restart import FixedDelay
 
 
 def test_a_checkpoint_folder_means_exactly_once_and_none_at_most_once() -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import anyio
 import pytest
@@ -32,6 +33,17 @@ def test_a_flow_runs_to_its_end() -> None:
     flow.source(IterableSource([1, 2, 3])).sink(sink)
 
     status = run(flow)
+
+    assert (status.state, sink.rows) == ("finished", [1, 2, 3])
+
+
+def test_a_flow_runs_in_any_thread() -> None:
+    sink: MemorySink[int] = MemorySink()
+    flow = Flow("three")
+    flow.source(IterableSource([1, 2, 3])).sink(sink)
+
+    with ThreadPoolExecutor() as threads:
+        status = threads.submit(run, flow).result()
 
     assert (status.state, sink.rows) == ("finished", [1, 2, 3])
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,6 +99,42 @@ async def test_a_lock_keeps_other_processes_out(tmp_path: Path) -> None:
     lock.release()
 
 
+FORKS = """
+import os, signal, sys
+from flowrt.runtime.world import _lock
+told, path = os.pipe(), sys.argv[1]
+lock = _lock(path)
+if os.fork() == 0:
+    if sys.argv[2] == "releases":
+        lock.release()
+    os.write(1, f"{os.getpid()} {_lock(path) is None}".encode())
+    os.close(told[1])
+    os.read(0, 1)  # lives on until the test lets it go
+    os._exit(0)
+os.close(told[1])
+os.read(told[0], 1)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not fork")
+@pytest.mark.parametrize("child", ["lives on", "releases"])
+async def test_a_lock_is_not_that_of_a_child_that_was_forked(tmp_path: Path, child: str) -> None:
+    path = f"{tmp_path}/lock"
+    command = [sys.executable, "-c", FORKS, path, child]
+    async with await anyio.open_process(command, stderr=None) as parent:
+        assert parent.stdout is not None
+        said = (await parent.stdout.receive()).split()
+        await parent.wait()
+
+        lock = await SystemFiles().lock(path)
+        os.kill(int(said[0]), signal.SIGKILL)
+
+    assert said[1] == b"True"  # neither held nor given back by the child
+    assert lock is not None
+    lock.release()
+
+
 async def test_a_lock_in_no_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as error:
         await SystemFiles().lock(f"{tmp_path}/nowhere/lock")
@@ -106,8 +145,6 @@ async def test_a_lock_in_no_folder_is_an_error(tmp_path: Path) -> None:
 async def test_a_blocked_disk_leaves_threads_to_the_host(tmp_path: Path) -> None:
     """As many calls as there are disk threads wait on a pipe; the host's own threads still work."""
     files, pipe = SystemFiles(), tmp_path / "pipe"
-    import os
-
     os.mkfifo(pipe)
     async with anyio.create_task_group() as tasks:
         for _ in range(8):
@@ -141,6 +178,36 @@ async def test_an_alarm_never_rings_early() -> None:
     await done.wait()
 
     assert rang == [1_000]
+
+
+async def test_a_wall_clock_that_is_set_back_holds_up_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    set_back_ns, real_ns = 0, time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real_ns() - set_back_ns)
+    clock = SystemClock()
+    before_ms = clock.now_ms()
+    rang = anyio.Event()
+    clock.call_at(before_ms + 2, rang.set)
+
+    set_back_ns = 3_600_000_000_000
+    with anyio.fail_after(10):
+        await rang.wait()
+
+    assert clock.now_ms() >= before_ms + 2
+
+
+async def test_a_wall_clock_that_is_set_forward_is_followed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    set_forward_ns, real_ns = 0, time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real_ns() + set_forward_ns)
+    clock = SystemClock()
+    before_ms = clock.now_ms()
+
+    set_forward_ns = 3_600_000_000_000
+
+    assert clock.now_ms() >= before_ms + 3_600_000
 
 
 async def test_a_cancelled_alarm_stays_silent() -> None:

@@ -11,7 +11,7 @@ from flowrt.connectors.memory import MemorySink
 from flowrt.contract.errors import GraphError
 from flowrt.contract.operator import Context, Operator, OutputTag
 from flowrt.contract.state import ValueState
-from flowrt.contract.steps import AssignTimestamps, Filter, FlatMap, Map, Process
+from flowrt.contract.steps import AssignTimestamps, Filter, FlatMap, Map, MapAsync, Process
 from flowrt.contract.time import WatermarkStrategy
 from flowrt.graph.nodes import Output, SinkNode, StepNode
 from flowrt.stream import Flow, Stream
@@ -62,6 +62,8 @@ def test_steps_read_what_came_before() -> None:
     [
         (lambda stream: stream.map(str), Map),
         (lambda stream: stream.map(wait), Map),
+        (lambda stream: stream.map_async(wait), MapAsync),
+        (lambda stream: stream.map_async_batch(wait, max_size=2), MapAsync),
         (lambda stream: stream.filter(wait), Filter),
         (lambda stream: stream.flat_map(wait), FlatMap),
         (lambda stream: stream.process(Pass()), Process),
@@ -83,6 +85,8 @@ def test_name_and_parallelism_are_taken_by_every_step() -> None:
     options: dict[str, Any] = {"name": "here", "parallelism": 7}
     streams: list[Stream[Any]] = [
         numbers().map(str, **options),
+        numbers().map_async(wait, **options),
+        numbers().map_async_batch(wait, max_size=2, **options),
         numbers().filter(bool, **options),
         numbers().flat_map(lambda value: [value], **options),
         numbers().process(Pass, **options),

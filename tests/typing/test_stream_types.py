@@ -6,10 +6,21 @@ from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, assert_type
 
+import pytest
+
 from flowrt import (
+    BroadcastState,
+    BroadcastStream,
+    Cache,
+    ConnectedStreams,
     Context,
+    CoOperator,
+    FixedDelay,
     Flow,
+    GraphError,
     IterableSource,
+    Job,
+    JobOutput,
     KeyedStream,
     MemorySink,
     Operator,
@@ -17,6 +28,7 @@ from flowrt import (
     Stream,
     WatermarkStrategy,
 )
+from flowrt.contract.state import BroadcastHandle
 
 
 @dataclass
@@ -70,6 +82,34 @@ def test_map() -> None:
     assert_type(flights().map(looked_up), Stream[int])
     assert_type(flights().map(soon), Stream[str])
     assert_type(flights().map(looked_up, name="look-up").map(str), Stream[str])
+
+
+def test_map_async() -> None:
+    async def looked_up(flight: Flight) -> int:
+        return flight.at
+
+    def soon(flight: Flight) -> Awaitable[int]:
+        return looked_up(flight)
+
+    async def all_at_once(flights: list[Flight]) -> tuple[int, ...]:
+        return tuple(flight.at for flight in flights)
+
+    flow = flights()
+    careful = flow.map_async(
+        looked_up,
+        capacity=10,
+        ordered=False,
+        timeout="1s",
+        retry=FixedDelay("1s"),
+        cache=Cache(key=lambda flight: flight.at),
+        type=Flight,
+    )
+    assert_type(flow.map_async(looked_up), Stream[int])
+    assert_type(flow.map_async(soon, name="soon", parallelism=2), Stream[int])
+    assert_type(careful, Stream[int])
+    assert_type(by_carrier().map_async(looked_up), Stream[int])
+    assert_type(flow.map_async_batch(all_at_once, max_size=10), Stream[int])
+    assert_type(flow.map_async_batch(all_at_once, max_size=10, timeout="1s"), Stream[int])
 
 
 def test_filter_keeps_the_type() -> None:
@@ -209,3 +249,85 @@ def test_a_function_takes_what_the_stream_has() -> None:
 
     flights().map(number)  # type: ignore[arg-type]
     flights().key_by(number)  # type: ignore[arg-type]
+
+
+class Paid(CoOperator[Flight, int, str]):
+    def process_left(self, value: Flight, ctx: Context) -> None:
+        ctx.emit(value.carrier)
+
+    def process_right(self, value: int, ctx: Context) -> None:
+        ctx.emit(str(value))
+
+
+class Limited(CoOperator[Flight, int, Flight]):
+    limits = BroadcastState(str, int)
+
+    def process_left(self, value: Flight, ctx: Context) -> None:
+        assert_type(self.limits.get(value.carrier), int | None)
+        assert_type(self.limits.get(value.carrier, 0), int)
+
+    def process_right(self, value: int, ctx: Context) -> None:
+        self.limits.replace({"AA": value})
+        assert_type(ctx.state(BroadcastState(str, int, name="x")), BroadcastHandle[str, int])
+
+
+def test_connect() -> None:
+    flow = Flow("types")
+    left, right = flow.source(list[Flight]()), flow.source(list[int]())
+    connected = left.connect(right)
+
+    async def named(flight: Flight) -> str:
+        return flight.carrier
+
+    async def shown(number: int) -> str:
+        return str(number)
+
+    def plain(flight: Flight, ctx: Context) -> None:
+        ctx.emit(flight.at)
+
+    def other(number: int, ctx: Context) -> None:
+        ctx.emit(number)
+
+    assert_type(connected, ConnectedStreams[Flight, int])
+    assert_type(left.connect(right.broadcast()), ConnectedStreams[Flight, int])
+    assert_type(connected.process(Paid()), Stream[str])
+    assert_type(connected.process(Paid), Stream[str])
+    assert_type(connected.process(lambda: Paid()), Stream[str])  # noqa: PLW0108
+    assert_type(connected.process(plain, other), Stream[Any])
+    assert_type(connected.process(plain, other, type=int), Stream[int])
+    assert_type(connected.map(lambda flight: flight.carrier, str), Stream[str])
+    assert_type(connected.map(named, shown), Stream[str])
+    assert_type(connected.flat_map(lambda flight: [flight.at], lambda n: [n]), Stream[int])
+    assert_type(left.connect(right.broadcast()).process(Limited), Stream[Flight])
+
+
+def test_connect_with_keys() -> None:
+    flow = Flow("types")
+    left = flow.source(list[Flight]()).key_by(lambda flight: flight.carrier)
+    right = flow.source(list[int]())
+
+    assert_type(left.connect(right.key_by(str)), ConnectedStreams[Flight, int])
+    assert_type(left.connect(right.broadcast()), ConnectedStreams[Flight, int])
+    with pytest.raises(GraphError):
+        left.connect(right)  # type: ignore[arg-type]
+    other: KeyedStream[int, int] = right.key_by(lambda value: value)
+    left.connect(other)  # type: ignore[arg-type]
+
+
+def test_rebalance_and_broadcast_keep_the_type() -> None:
+    assert_type(flights().rebalance(), Stream[Flight])
+    assert_type(by_carrier().rebalance(), Stream[Flight])
+    assert_type(by_carrier().broadcast(), BroadcastStream[Flight])
+
+
+def test_an_output_knows_its_type() -> None:
+    output = flights().output("flights")
+
+    async def iterate(job: Job) -> None:
+        async for flight in job.output(output):
+            assert_type(flight, Flight)
+        async for anything in job.output("flights"):
+            assert_type(anything, Any)
+
+    assert_type(output, JobOutput[Flight])
+    assert iterate.__name__ == "iterate"

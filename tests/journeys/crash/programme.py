@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,10 +24,11 @@ Compare = Callable[[Path, Path], Verdict]
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is done: `random_kills` in all, and `hits` of each failpoint."""
+    """How much is done: `random_kills` in all, and `hits` of each of the `failpoints`."""
 
     random_kills: int
     hits: list[int]
+    failpoints: Collection[str] = tuple(FAILPOINTS)
 
 
 @dataclass(slots=True)
@@ -71,7 +72,11 @@ def run_programme(
     expected = Home(folder / "uninterrupted")
     live(program, expected)
     chance = random.Random(seed)
-    at_failpoints = at_every_failpoint(size.hits, chance)
+    at_failpoints = [
+        group
+        for group in at_every_failpoint(size.hits, chance)
+        if group[0].failpoint in size.failpoints
+    ]
     chains = []
     for index in range(AT_ONCE):
         deaths = _Deaths(

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.journeys import wide
+from tests.journeys import two_inputs, wide
 from tests.journeys.crash.judge import Verdict, judge, read_lines
 from tests.journeys.crash.lives import Program
 from tests.journeys.crash.programme import Compare, Figures, Size, compare_parts, run_programme
@@ -60,6 +60,17 @@ def test_at_least_once_loses_nothing(tmp_path: Path) -> None:
     assert (figures.verdict.lost, figures.verdict.wrong) == (0, 0)
 
 
+def test_two_inputs_and_rules_that_change_come_through_crashes(tmp_path: Path) -> None:
+    two_inputs.write_input(tmp_path / "data")
+    params = {"data": str(tmp_path / "data")}
+    program = Program("tests.journeys.two_inputs:flow", params, rate=2_500)
+    size = Size(KILLS // 10 or 4, _hits(small=[]))
+
+    figures = _run("two inputs, rules", program, tmp_path, _compare_two_inputs, size)
+
+    assert figures.verdict == Verdict()
+
+
 def _hits(small: list[int]) -> list[int]:
     return [1, 2, 3, 4, 5] if KILLS else small
 
@@ -97,3 +108,15 @@ def _compare_wide(expected: Path, got: Path) -> Verdict:
 
 def _compare_plain(expected: Path, got: Path) -> Verdict:
     return compare_parts(None)(expected / "records", got / "records")
+
+
+def _compare_two_inputs(expected: Path, got: Path) -> Verdict:
+    assert all(line.endswith(b",true,true]") for line in read_lines(expected / "checked"))
+    verdict = compare_parts(None)(expected / "paid", got / "paid")
+    verdict.add(compare_parts(_checked)(expected / "checked", got / "checked"))
+    return verdict
+
+
+def _checked(line: bytes) -> tuple[Hashable, int]:
+    kind, key, number, _, _ = msgspec.json.decode(line)
+    return (kind, key), number

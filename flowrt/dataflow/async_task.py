@@ -1,0 +1,264 @@
+"""A task whose first step has many calls under way at once, with a chain of operators behind it.
+
+What has not left is part of a snapshot, and its calls are made again after a restore: a barrier
+waits for no answer. It does not wait for room either: while an epoch is open the task takes in what
+is in front of the barrier, so that senders who wait for room can send it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import anyio
+import anyio.lowlevel
+from anyio.abc import TaskGroup
+
+from flowrt.contract.elements import Barrier, EndOfStream, Idle, Records, Watermark
+from flowrt.contract.errors import FlowrtError
+from flowrt.contract.failpoints import failpoint
+from flowrt.contract.snapshot import CoordinatorMessage, OpenEpoch
+from flowrt.dataflow.acknowledge import Desk, acknowledge
+from flowrt.dataflow.blame import failures, operator_error
+from flowrt.dataflow.chain import Chain, Cut
+from flowrt.dataflow.in_flight import InFlight
+from flowrt.dataflow.in_flight_snapshot import SnapshotForm
+from flowrt.dataflow.input_loop import InputLoop
+from flowrt.dataflow.inputs import Inputs
+from flowrt.dataflow.outputs import Outputs
+from flowrt.dataflow.parking import ParkingSpot, parking_spot
+
+CALLS_A_TURN: Final = 64
+"""How many calls that never wait a worker makes before others have their turn."""
+
+MOST_WAITING: Final = 65_536
+"""Records that wait for their call, from which on also a barrier has to wait for answers.
+
+Where calls hang, each epoch takes in what the channels before held, and they fill again: memory is
+bounded first, snapshots are in time second.
+"""
+
+
+@dataclass(slots=True)
+class AsyncSetup:
+    """What the runtime gives for the step.
+
+    `form` is that of records in snapshots; None where nothing is kept. `restored` is what this
+    subtask takes over: see `share_of`.
+    """
+
+    id: str
+    call: Callable[[Any], Awaitable[Any]]
+    capacity: int
+    ordered: bool
+    form: SnapshotForm | None = None
+    restored: Sequence[Any] = ()
+
+
+class AsyncTask:
+    """Channels in, calls under way, a chain, channels out."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        inputs: Inputs,
+        setup: AsyncSetup,
+        chain: Chain,
+        outputs: Outputs,
+        spot: ParkingSpot,
+    ) -> None:
+        self.desk = desk
+        self.inputs = inputs
+        self.chain = chain
+        self.outputs = outputs
+        self.loop = InputLoop(inputs, self, spot, desk.clock)
+        self.operators = (setup.id, *chain.operators)
+        # As many answers may wait for their turn as calls may be under way: a worker with an answer
+        # finds its next record before that answer has left.
+        self.in_flight = InFlight(ordered=setup.ordered, limit=2 * setup.capacity)
+        self._setup = setup
+        self._spot = spot
+        self._group: TaskGroup | None = None
+        self._workers: TaskGroup | None = None
+        self._hired = 0
+        self._starting = 0
+        self._resting: list[ParkingSpot] = []
+        self._absorbing = False
+
+    # ------------------------------------------------------------------ life
+
+    async def open(self) -> None:
+        """Open the operators, and take what was in flight at the snapshot."""
+        await self.chain.open()
+        if self._setup.form is not None:
+            self._setup.form.restore(self.in_flight, self._setup.restored)
+
+    async def run(self) -> None:
+        """Return once all inputs ended, all calls are answered and the last snapshot is written."""
+        ended = False
+        async with anyio.create_task_group() as group:
+            self._group = group
+            async with anyio.create_task_group() as workers:
+                self._workers = workers
+                self._begin_calls()
+                await self.loop.run()
+                ended = True
+                workers.cancel_scope.cancel()
+        if not ended:
+            # That scope ends so when one of the workers was cancelled alone, by user code.
+            raise FlowrtError(
+                f"a task that makes calls of operator {self._setup.id!r} was cancelled from "
+                "outside: cancel what a call waits for, not the task that it runs in"
+            )
+        self.outputs.broadcast(EndOfStream())
+
+    async def close(self) -> None:
+        """Close the operators; called once, also after an error."""
+        await self.chain.close()
+
+    def receive(self, message: CoordinatorMessage) -> None:
+        """Hear that an epoch is open: its barrier is on the way and must not wait for room."""
+        if isinstance(message, OpenEpoch):
+            self._absorbing = True
+            self._spot.wake()
+
+    # ------------------------------------------------------------------ see `Receiver`
+
+    async def on_records(self, records: Records) -> None:
+        """Begin calls; wait while as many records wait for their call as may be under way."""
+        if self._setup.form is not None:
+            self._setup.form.try_out(records.values)
+        self.in_flight.add(records)
+        self._begin_calls()
+        if self.in_flight.ready:
+            await self._send()
+        await self._until(self._has_room)
+
+    async def on_watermark(self, timestamp: int) -> None:
+        """Let a watermark leave behind the records before it."""
+        self.in_flight.mark(Watermark(timestamp))
+        if self.in_flight.ready:
+            await self._send()
+
+    def on_idle(self) -> None:
+        """Let idleness leave behind the records before it."""
+        self.in_flight.mark(Idle())
+        self._spot.wake()
+
+    async def on_barrier(self, barrier: Barrier, align_ns: int) -> None:
+        """Freeze what is in flight and the chain, send the barrier on, write beside the stream."""
+        # What is answered leaves in front of the barrier, so that it need not be asked for again.
+        await self._send()
+        if barrier.final:
+            # Nothing follows that a slow answer could hold up, and the results belong to the end.
+            await self._until(self._empty)
+        self._absorbing = False
+        started = self.desk.clock.monotonic_ns()
+        cuts = [Cut(self._setup.id, data=self._snapshot()), *self.chain.cut()]
+        failpoint("state.frozen")
+        self.outputs.broadcast(barrier)
+        freeze_ns = self.desk.clock.monotonic_ns() - started
+        assert self._group is not None
+        self._group.start_soon(self._acknowledge, barrier.epoch, cuts, align_ns, freeze_ns)
+        await self._until(self._has_room)
+
+    def next_alarm(self) -> int | None:
+        """See `Receiver.next_alarm`: what may leave is due now."""
+        return 0 if self.in_flight.ready else self.chain.next_alarm()
+
+    async def ring(self) -> None:
+        """See `Receiver.ring`."""
+        await self._send()
+        await self.chain.ring()
+
+    # ------------------------------------------------------------------ calls
+
+    def _begin_calls(self) -> None:
+        """See to it that as many calls are under way as may be."""
+        assert self._workers is not None
+        wanted = self.in_flight.may_begin - self._starting
+        while wanted > 0 and self._resting:
+            self._resting.pop().wake()
+            self._starting += 1
+            wanted -= 1
+        for _ in range(min(wanted, self._setup.capacity - self._hired)):
+            self._workers.start_soon(self._work)
+            self._hired += 1
+            self._starting += 1
+
+    async def _work(self) -> None:
+        """Make one call after the other; a task for each call would cost more than the call."""
+        spot = parking_spot()
+        while True:
+            self._starting -= 1
+            await self._make_calls()
+            self._resting.append(spot)
+            await spot.wait()
+
+    async def _make_calls(self) -> None:
+        in_flight, call = self.in_flight, self._setup.call
+        calls = 0
+        while (record := in_flight.next()) is not None:
+            if calls == CALLS_A_TURN:
+                await anyio.lowlevel.checkpoint()
+                calls = 0
+            calls += 1
+            try:
+                result = await call(record.value)
+            except FlowrtError:
+                raise
+            except failures() as error:
+                raise operator_error(self._setup.id, error, value=record.value) from error
+            if in_flight.finish(record, result):
+                self._spot.wake()
+
+    def _has_room(self) -> bool:
+        # Some wait at hand, so that a worker with an answer finds its next record at once.
+        most = self._setup.capacity
+        if self._absorbing:
+            most = max(most, MOST_WAITING)
+        return self.in_flight.waiting < most
+
+    def _empty(self) -> bool:
+        return not self.in_flight.size
+
+    async def _until(self, enough: Callable[[], bool]) -> None:
+        """Send answers on as they come and keep the chain's time, until it is enough."""
+        if enough():
+            return
+        while not enough():
+            await self.loop.wait()
+        # A wake that was meant for the inputs may have been among those.
+        self._spot.wake()
+
+    async def _send(self) -> None:
+        leaving = self.in_flight.take()
+        self._begin_calls()
+        for one in leaving:
+            match one:
+                case Records():
+                    await self.chain.run(one)
+                case Watermark(timestamp):
+                    await self.chain.advance(timestamp)
+                case _:
+                    self.chain.rest()
+
+    def _snapshot(self) -> Any:
+        # Where nothing is kept any value will do.
+        return None if self._setup.form is None else self._setup.form.snapshot(self.in_flight)
+
+    async def _acknowledge(
+        self, epoch: int, cuts: list[Cut], align_ns: int, freeze_ns: int
+    ) -> None:
+        await acknowledge(self.desk, epoch, cuts, align_ns=align_ns, freeze_ns=freeze_ns)
+
+    def statistics(self) -> dict[str, int]:
+        """Return counters: records in and out, records waiting or in flight, the watermark."""
+        waiting = sum(channel.size for channel in self.inputs.channels)
+        return {
+            "records_in": self.loop.records,
+            "records_out": self.outputs.records,
+            "queued": waiting + self.in_flight.size,
+            "watermark": self.inputs.watermarks.current,
+        }
