@@ -5,11 +5,11 @@ import typing as _typing
 
 if _typing.TYPE_CHECKING:
     from flowrt.connectors.console import ConsoleSink as ConsoleSink
-    from flowrt.connectors.csv_format import CsvFormat as CsvFormat
-    from flowrt.connectors.files import FileSource as FileSource
-    from flowrt.connectors.files_sink import FileSink as FileSink
+    from flowrt.connectors.files.csv_format import CsvFormat as CsvFormat
+    from flowrt.connectors.files.sink import FileSink as FileSink
+    from flowrt.connectors.files.source import FileSource as FileSource
     from flowrt.connectors.foreach import ForeachSink as ForeachSink
-    from flowrt.connectors.ingest import Ingest as Ingest
+    from flowrt.connectors.ingest.source import Ingest as Ingest
     from flowrt.connectors.iterables import IterableSource as IterableSource
     from flowrt.connectors.iterables import PositionedSource as PositionedSource
     from flowrt.connectors.live import LiveEvent as LiveEvent
@@ -18,9 +18,9 @@ if _typing.TYPE_CHECKING:
     from flowrt.connectors.rate import RateRow as RateRow
     from flowrt.connectors.rate import RateSource as RateSource
     from flowrt.connectors.socket import SocketSource as SocketSource
-    from flowrt.connectors.sqlite_lookup import SqliteLookup as SqliteLookup
-    from flowrt.connectors.sqlite_sink import SqliteSink as SqliteSink
-    from flowrt.connectors.sqlite_source import SqliteSource as SqliteSource
+    from flowrt.connectors.sqlite.lookup import SqliteLookup as SqliteLookup
+    from flowrt.connectors.sqlite.sink import SqliteSink as SqliteSink
+    from flowrt.connectors.sqlite.source import SqliteSource as SqliteSource
     from flowrt.contract.errors import CheckpointError as CheckpointError
     from flowrt.contract.errors import ConfigError as ConfigError
     from flowrt.contract.errors import FlowrtError as FlowrtError
@@ -85,16 +85,16 @@ _HOMES = {
     "ConsoleSink": "flowrt.connectors.console",
     "Context": "flowrt.contract.operator",
     "Continuous": "flowrt.schedulers.continuous",
-    "CsvFormat": "flowrt.connectors.csv_format",
+    "CsvFormat": "flowrt.connectors.files.csv_format",
     "ExponentialBackoff": "flowrt.contract.retry",
-    "FileSink": "flowrt.connectors.files_sink",
-    "FileSource": "flowrt.connectors.files",
+    "FileSink": "flowrt.connectors.files.sink",
+    "FileSource": "flowrt.connectors.files.source",
     "FixedDelay": "flowrt.contract.retry",
     "Flow": "flowrt.stream.flow",
     "FlowrtError": "flowrt.contract.errors",
     "ForeachSink": "flowrt.connectors.foreach",
     "GraphError": "flowrt.contract.errors",
-    "Ingest": "flowrt.connectors.ingest",
+    "Ingest": "flowrt.connectors.ingest.source",
     "IngestClosed": "flowrt.contract.errors",
     "IngestError": "flowrt.contract.errors",
     "IngestFull": "flowrt.contract.errors",
@@ -128,9 +128,9 @@ _HOMES = {
     "Source": "flowrt.contract.source",
     "SourceContext": "flowrt.contract.source",
     "Split": "flowrt.contract.source",
-    "SqliteLookup": "flowrt.connectors.sqlite_lookup",
-    "SqliteSink": "flowrt.connectors.sqlite_sink",
-    "SqliteSource": "flowrt.connectors.sqlite_source",
+    "SqliteLookup": "flowrt.connectors.sqlite.lookup",
+    "SqliteSink": "flowrt.connectors.sqlite.sink",
+    "SqliteSource": "flowrt.connectors.sqlite.source",
     "StateError": "flowrt.contract.errors",
     "Stream": "flowrt.stream.stream",
     "ValueState": "flowrt.contract.state",

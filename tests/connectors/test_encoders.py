@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowrt.connectors.encoders import CsvEncoder, JsonEncoder
+from flowrt.connectors.files.encoders import CsvEncoder, JsonEncoder
 from flowrt.contract.errors import SinkError
 
 

@@ -13,9 +13,9 @@ from typing import Any, Literal
 import msgspec
 import pytest
 
-from flowrt.connectors import blocks
-from flowrt.connectors.csv_format import CsvFormat
-from flowrt.connectors.files import FileSource
+from flowrt.connectors.files import blocks
+from flowrt.connectors.files.csv_format import CsvFormat
+from flowrt.connectors.files.source import FileSource
 from flowrt.contract.errors import ConfigError, InputError
 from flowrt.contract.source import Source
 from tests.connectors.kit import chunks_of, offset, open_reader, read_all, source_context
@@ -93,7 +93,7 @@ async def test_broken_lines_can_be_skipped_counted_and_logged(
     path.write_text("1\nx\n2\n{\n3\n")
     source = FileSource(path, on_error="skip")
 
-    with caplog.at_level(logging.WARNING, "flowrt.connectors.files"):
+    with caplog.at_level(logging.WARNING, "flowrt.connectors.files.source"):
         assert await read_all(source) == [1, 2, 3]
 
     assert source.skipped == 2

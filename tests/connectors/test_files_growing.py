@@ -9,8 +9,8 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from flowrt.connectors import blocks
-from flowrt.connectors.files import FileSource
+from flowrt.connectors.files import blocks
+from flowrt.connectors.files.source import FileSource
 from flowrt.contract.errors import ConfigError, InputError
 from flowrt.contract.source import Chunk, Reader
 from flowrt.contract.world import World

@@ -11,9 +11,9 @@ from unittest.mock import patch
 import msgspec
 import pytest
 
-from flowrt.connectors import blocks
-from flowrt.connectors.csv_format import CsvFormat
-from flowrt.connectors.files import FileSource
+from flowrt.connectors.files import blocks
+from flowrt.connectors.files.csv_format import CsvFormat
+from flowrt.connectors.files.source import FileSource
 from flowrt.contract.world import World
 from flowrt.testing import MemoryFiles, check_source, manual_world
 

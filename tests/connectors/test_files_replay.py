@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowrt.connectors import blocks
-from flowrt.connectors.files import FileSource
+from flowrt.connectors.files import blocks
+from flowrt.connectors.files.source import FileSource
 from flowrt.contract.errors import InputError
 from flowrt.testing.world import MemoryFiles, manual_world
 from tests.connectors.kit import (

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from flowrt.connectors.files import FileSource
-from flowrt.connectors.files_sink import FileSink
+from flowrt.connectors.files.sink import FileSink
+from flowrt.connectors.files.source import FileSource
 from flowrt.contract.errors import ConfigError, SinkError
 from flowrt.contract.sink import Writer
 from flowrt.testing.world import MemoryFiles, manual_world

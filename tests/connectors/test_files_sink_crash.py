@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flowrt.connectors.files_sink import FileSink
+from flowrt.connectors.files.sink import FileSink
 from flowrt.contract.errors import SinkError
 from flowrt.contract.sink import Committable, SinkContext
 from flowrt.contract.world import World

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from flowrt.connectors.files_sink import FileSink
+from flowrt.connectors.files.sink import FileSink
 from flowrt.testing import MemoryFiles, check_sink, manual_world
 
 pytestmark = [pytest.mark.anyio, pytest.mark.crash]

@@ -14,8 +14,8 @@ import msgspec
 import pytest
 from anyio.lowlevel import checkpoint
 
-from flowrt.connectors.ingest import Ingest
-from flowrt.connectors.ingest_gate import Gate
+from flowrt.connectors.ingest.gate import Gate
+from flowrt.connectors.ingest.source import Ingest
 from flowrt.contract.errors import (
     ConfigError,
     IngestClosed,

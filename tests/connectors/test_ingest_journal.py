@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowrt.connectors.ingest import Ingest
-from flowrt.connectors.ingest_frames import (
+from flowrt.connectors.ingest.frames import (
     MAGIC,
     Segment,
     encode_batch,
     payloads_of,
     whole_batch,
 )
-from flowrt.connectors.ingest_journal import Journal, Replay
+from flowrt.connectors.ingest.journal import Journal, Replay
+from flowrt.connectors.ingest.source import Ingest
 from flowrt.contract.errors import InputError
 from flowrt.contract.world import World
 from flowrt.testing import MemoryFiles, manual_world

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowrt.connectors.lines import Lines
+from flowrt.connectors.files.lines import Lines
 
 
 def cut_up(data: bytes, sizes: list[int]) -> list[bytes]:

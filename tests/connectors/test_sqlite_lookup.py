@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 import flowrt
-from flowrt.connectors.sqlite_lookup import SqliteLookup
+from flowrt.connectors.sqlite.lookup import SqliteLookup
 from flowrt.contract.errors import ConfigError, InputError
 
 pytestmark = pytest.mark.anyio

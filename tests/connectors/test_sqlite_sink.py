@@ -18,8 +18,8 @@ import msgspec
 import pytest
 from anyio.lowlevel import checkpoint
 
-from flowrt.connectors import sqlite_file
-from flowrt.connectors.sqlite_sink import SqliteSink
+from flowrt.connectors.sqlite import database
+from flowrt.connectors.sqlite.sink import SqliteSink
 from flowrt.contract.errors import ConfigError, SinkError
 from flowrt.contract.sink import Writer
 from tests.connectors.kit import sink_context
@@ -202,7 +202,7 @@ async def test_many_rows_go_in_blocks(path: Path) -> None:
     sink = totals(path)
     writer = await begin(sink)
 
-    with patch("flowrt.connectors.sqlite_sink.BLOCK_BYTES", 1_000):
+    with patch("flowrt.connectors.sqlite.sink.BLOCK_BYTES", 1_000):
         (prepared,) = await write_epoch(sink, writer, 1, [("ada", n) for n in range(1_000)])
     await sink.close()
 
@@ -334,7 +334,7 @@ async def test_a_locked_database_is_waited_for(path: Path) -> None:
     prepared = [await writer.prepare(1)]
 
     tries = []
-    really = sqlite_file.Database._try
+    really = database.Database._try
     with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
         other.execute("BEGIN IMMEDIATE")
 
@@ -345,8 +345,8 @@ async def test_a_locked_database_is_waited_for(path: Path) -> None:
             return really(*args)
 
         with (
-            patch.object(sqlite_file, "SLICE_MS", 1),
-            patch.object(sqlite_file.Database, "_try", try_and_let_go),
+            patch.object(database, "SLICE_MS", 1),
+            patch.object(database.Database, "_try", try_and_let_go),
         ):
             await sink.commit(1, prepared)
     await sink.close()
@@ -409,7 +409,7 @@ async def test_a_reader_in_the_middle_holds_nobody_up(path: Path) -> None:
 
 
 async def test_a_full_disk_is_an_error_and_then_none(path: Path) -> None:
-    really = sqlite_file.connect
+    really = database.connect
     room = {"pages": 10}
 
     def small(path: str, read_only: bool) -> sqlite3.Connection:
@@ -417,7 +417,7 @@ async def test_a_full_disk_is_an_error_and_then_none(path: Path) -> None:
         connection.execute(f"PRAGMA max_page_count = {room['pages']}")
         return connection
 
-    with patch.object(sqlite_file, "connect", small):
+    with patch.object(database, "connect", small):
         sink = totals(path)
         writer = await begin(sink)
         await writer.write([("x" * 10_000, n) for n in range(20)], None)

@@ -12,8 +12,8 @@ from unittest.mock import patch
 
 import pytest
 
-from flowrt.connectors import sqlite_file
-from flowrt.connectors.sqlite_sink import SqliteSink
+from flowrt.connectors.sqlite import database
+from flowrt.connectors.sqlite.sink import SqliteSink
 from flowrt.testing import check_sink
 
 pytestmark = [pytest.mark.anyio, pytest.mark.crash]
@@ -31,7 +31,7 @@ READINGS = [Reading(f'sensor "{number}"', number / 2) for number in range(3)]
 @pytest.fixture(autouse=True)
 def _without_syncs() -> Iterator[None]:
     """Processes die here, not machines; a sync in each of some thousand lives takes a minute."""
-    with patch.object(sqlite_file, "SYNCHRONOUS", "OFF"):
+    with patch.object(database, "SYNCHRONOUS", "OFF"):
         yield
 
 

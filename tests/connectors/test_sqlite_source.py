@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from anyio.lowlevel import checkpoint
 
-from flowrt.connectors.sqlite_source import SqliteSource
+from flowrt.connectors.sqlite.source import SqliteSource
 from flowrt.contract.errors import ConfigError, InputError
 from flowrt.contract.source import Chunk
 from flowrt.testing import check_source, manual_world

@@ -149,8 +149,11 @@ class _Chain:
         self.story.clear()
         self.figures.runs += 1
         home = Home(self.folder / f"{self.figures.runs}")
-        # So that there is a checkpoint: some failpoints lie in the recovery from one.
-        self._live(home, self.deaths.first())
+        # Until there is a checkpoint: some failpoints lie in the recovery from one.
+        for _ in range(TRIES):
+            life = self._live(home, self.deaths.first())
+            if not life.killed or any(home.checkpoints.glob("manifest-*.json")):
+                break
         return home
 
     def _live(self, home: Home, death: Death | None) -> Life:

@@ -64,7 +64,7 @@ def test_calls_in_flight_are_lost_and_repeated_nowhere(
     program = Program("tests.journeys.asking:flow", params, rate=1_200)
     restores = Restores()
     monkeypatch.setattr(programme, "live", restores.live)
-    size = Size(KILLS * 3 // 10 or 4, [1, 2, 3, 4, 5] if KILLS else [2])
+    size = Size(KILLS * 3 // 10 or 2, [1, 2, 3, 4, 5] if KILLS else [2])
     if not KILLS:
         size = Size(size.random_kills, size.hits, NEAR_A_CUT)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from flowrt.connectors.blocks import (
+from flowrt.connectors.files.blocks import (
     START_BYTES,
     Blocks,
     GzipBlocks,
@@ -17,9 +17,16 @@ from flowrt.connectors.blocks import (
     replaced,
     shorter_than,
 )
-from flowrt.connectors.csv_format import CsvFormat, CsvLines, check_fields, read_rows
-from flowrt.connectors.formats import SHOWN_BYTES, Broken, Format, JsonLines, TextLines, split_lines
-from flowrt.connectors.lines import Lines
+from flowrt.connectors.files.csv_format import CsvFormat, CsvLines, check_fields, read_rows
+from flowrt.connectors.files.formats import (
+    SHOWN_BYTES,
+    Broken,
+    Format,
+    JsonLines,
+    TextLines,
+    split_lines,
+)
+from flowrt.connectors.files.lines import Lines
 from flowrt.contract.errors import ConfigError, InputError
 from flowrt.contract.source import Chunk
 from flowrt.contract.waiting import wait_until
@@ -28,7 +35,7 @@ from flowrt.contract.world import Files, World
 T = TypeVar("T")
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-_log = logging.getLogger("flowrt.connectors.files")
+_log = logging.getLogger("flowrt.connectors.files.source")
 
 
 @dataclass(frozen=True, slots=True)

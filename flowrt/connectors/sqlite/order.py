@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from flowrt.connectors.sqlite_file import quoted
+from flowrt.connectors.sqlite.database import quoted
 from flowrt.contract.errors import ConfigError, InputError
 
 if TYPE_CHECKING:

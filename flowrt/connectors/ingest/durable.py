@@ -8,13 +8,13 @@ from typing import Any
 
 import anyio
 
-from flowrt.connectors.ingest_events import Events
-from flowrt.connectors.ingest_frames import Batch, segments_in
-from flowrt.connectors.ingest_gate import Gate
-from flowrt.connectors.ingest_journal import LOCK, Journal, Replay, in_use, segment_bytes
-from flowrt.connectors.ingest_memory import read_twice
-from flowrt.connectors.ingest_pieces import Pieces
-from flowrt.connectors.ingest_writer import Group, GroupWriter, Sent
+from flowrt.connectors.ingest.events import Events
+from flowrt.connectors.ingest.frames import Batch, segments_in
+from flowrt.connectors.ingest.gate import Gate
+from flowrt.connectors.ingest.journal import LOCK, Journal, Replay, in_use, segment_bytes
+from flowrt.connectors.ingest.memory import read_twice
+from flowrt.connectors.ingest.pieces import Pieces
+from flowrt.connectors.ingest.writer import Group, GroupWriter, Sent
 from flowrt.contract.errors import IngestClosed, IngestError, InputError
 from flowrt.contract.source import Chunk, Position, Reader, SourceContext, Split
 from flowrt.contract.world import Files

@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from flowrt.connectors.ingest_frames import Batch
+from flowrt.connectors.ingest.frames import Batch
 from flowrt.contract.source import Chunk
 
 

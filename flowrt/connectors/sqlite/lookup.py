@@ -10,7 +10,7 @@ import msgspec
 from anyio import CapacityLimiter
 from anyio.lowlevel import RunVar
 
-from flowrt.connectors.sqlite_file import Database, database_path
+from flowrt.connectors.sqlite.database import Database, database_path
 from flowrt.contract.errors import ConfigError, InputError
 from flowrt.contract.time import Duration, duration_ms
 

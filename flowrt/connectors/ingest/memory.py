@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 
-from flowrt.connectors.ingest_gate import Gate
+from flowrt.connectors.ingest.gate import Gate
 from flowrt.contract.errors import ConfigError
 from flowrt.contract.source import Chunk, Position, Reader, SourceContext, Split
 

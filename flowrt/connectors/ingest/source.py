@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, Final, Generic, TypeVar, overload
 
-from flowrt.connectors.ingest_durable import JournalInbox
-from flowrt.connectors.ingest_events import Events
-from flowrt.connectors.ingest_memory import MemoryInbox
+from flowrt.connectors.ingest.durable import JournalInbox
+from flowrt.connectors.ingest.events import Events
+from flowrt.connectors.ingest.memory import MemoryInbox
 from flowrt.contract.errors import ConfigError
 from flowrt.contract.source import Position, Reader, Source, SourceContext, Split
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import anyio
 
-from flowrt.connectors.ingest_frames import BATCH_BYTES, EVENT_BYTES, Batch
-from flowrt.connectors.ingest_gate import Gate
-from flowrt.connectors.ingest_journal import Journal
+from flowrt.connectors.ingest.frames import BATCH_BYTES, EVENT_BYTES, Batch
+from flowrt.connectors.ingest.gate import Gate
+from flowrt.connectors.ingest.journal import Journal
 from flowrt.connectors.pump import start_alone
 from flowrt.contract.errors import IngestClosed
 

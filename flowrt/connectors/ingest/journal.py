@@ -9,8 +9,8 @@ from typing import Final
 
 from anyio.lowlevel import checkpoint
 
-from flowrt.connectors.blocks import BLOCK_BYTES
-from flowrt.connectors.ingest_frames import (
+from flowrt.connectors.files.blocks import BLOCK_BYTES
+from flowrt.connectors.ingest.frames import (
     MAGIC,
     Batch,
     Segment,

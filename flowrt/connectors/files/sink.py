@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from flowrt.connectors.encoders import CsvEncoder, Encoder, JsonEncoder
-from flowrt.connectors.part_names import PartNames, is_prefix
-from flowrt.connectors.part_writer import (
+from flowrt.connectors.files.encoders import CsvEncoder, Encoder, JsonEncoder
+from flowrt.connectors.files.part_names import PartNames, is_prefix
+from flowrt.connectors.files.part_writer import (
     OpenPart,
     Part,
     PartWriter,
@@ -25,7 +25,7 @@ from flowrt.contract.folders import make_folder_durably
 from flowrt.contract.sink import Committable, Sink, SinkContext, Writer
 from flowrt.contract.world import FileLock, Files
 
-_log = logging.getLogger("flowrt.connectors.files")
+_log = logging.getLogger("flowrt.connectors.files.source")
 
 
 class FileSink(Sink[Any]):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from flowrt.connectors.sqlite_file import code_of, quoted
+from flowrt.connectors.sqlite.database import code_of, quoted
 from flowrt.contract.errors import ConfigError, SinkError
 
 if TYPE_CHECKING:

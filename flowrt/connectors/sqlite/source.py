@@ -10,8 +10,8 @@ from typing import Any, Generic, TypeVar, overload
 
 import msgspec
 
-from flowrt.connectors.sqlite_file import Database, database_path
-from flowrt.connectors.sqlite_order import Order, Place, Rows
+from flowrt.connectors.sqlite.database import Database, database_path
+from flowrt.connectors.sqlite.order import Order, Place, Rows
 from flowrt.contract.errors import ConfigError, InputError
 from flowrt.contract.source import Chunk, Position, Reader, Source, SourceContext, Split
 from flowrt.contract.time import Duration, duration_ms

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from flowrt.connectors.formats import SHOWN_BYTES, Broken, Decoded, split_lines
+from flowrt.connectors.files.formats import SHOWN_BYTES, Broken, Decoded, split_lines
 from flowrt.contract.errors import ConfigError
 
 

@@ -10,9 +10,9 @@ from typing import Any, Final, Generic, Literal, TypedDict, TypeVar, Unpack, ove
 
 import msgspec
 
-from flowrt.connectors.csv_format import CsvFormat
-from flowrt.connectors.files_reader import FileReader, ReadOptions, is_gzip
-from flowrt.connectors.paths import find_files, nothing_found
+from flowrt.connectors.files.csv_format import CsvFormat
+from flowrt.connectors.files.paths import find_files, nothing_found
+from flowrt.connectors.files.reader import FileReader, ReadOptions, is_gzip
 from flowrt.contract.errors import ConfigError
 from flowrt.contract.source import UNKNOWN, Position, Reader, Source, SourceContext, Split
 from flowrt.contract.time import Duration, duration_ms

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from flowrt.connectors.sqlite_file import Database, transaction
-from flowrt.connectors.sqlite_table import Mark, Table, read_mark, write_mark
+from flowrt.connectors.sqlite.database import Database, transaction
+from flowrt.connectors.sqlite.table import Mark, Table, read_mark, write_mark
 from flowrt.contract.errors import ConfigError, SinkError
 
 if TYPE_CHECKING:

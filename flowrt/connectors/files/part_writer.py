@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
-from flowrt.connectors.encoders import Encoder
-from flowrt.connectors.part_names import PartNames
+from flowrt.connectors.files.encoders import Encoder
+from flowrt.connectors.files.part_names import PartNames
 from flowrt.contract.errors import SinkError
 from flowrt.contract.sink import Committable, SinkContext
 from flowrt.contract.world import World

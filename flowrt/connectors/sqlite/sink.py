@@ -9,11 +9,11 @@ from typing import Any, Final, Literal
 import anyio
 import msgspec
 
-from flowrt.connectors.rows import RowMaker
 from flowrt.connectors.sizes import size_bytes
-from flowrt.connectors.sqlite_commits import Commits, Prepared
-from flowrt.connectors.sqlite_file import Database, database_path, quoted
-from flowrt.connectors.sqlite_table import Table, in_blocks, types_of
+from flowrt.connectors.sqlite.commits import Commits, Prepared
+from flowrt.connectors.sqlite.database import Database, database_path, quoted
+from flowrt.connectors.sqlite.rows import RowMaker
+from flowrt.connectors.sqlite.table import Table, in_blocks, types_of
 from flowrt.contract.errors import ConfigError, SinkError
 from flowrt.contract.sink import Committable, Sink, SinkContext, Writer
 from flowrt.contract.time import Duration, duration_ms

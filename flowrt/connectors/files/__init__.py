@@ -1,0 +1,1 @@
+"""Files: lines in, lines out, exactly once."""

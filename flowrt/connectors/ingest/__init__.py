@@ -1,0 +1,1 @@
+"""Events that a service pushes, with a journal or without."""

@@ -1,0 +1,1 @@
+"""SQLite: rows in, rows out, rows looked up."""
