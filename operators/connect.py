@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from flowrt.contract.errors import GraphError
-from flowrt.contract.operator import Context, CoOperator, Operator
-from flowrt.contract.steps import Connect
-from flowrt.operators.arguments import check_function, is_coroutine_function, name_of, takes
+from flowrt.contract.operator import CoOperator, Operator
+from flowrt.contract.steps import Connect, FlatMap, Map
+from flowrt.operators.arguments import check_function, name_of, takes
+from flowrt.operators.flat_map import flat_map
 from flowrt.operators.process import process
 
 
@@ -26,7 +26,9 @@ def connect(what: object, right: object = None, *, broadcast: bool = False) -> C
     TwoFunctions(order, payment)
     """
     if right is not None:
-        return Connect(_pair_of(what, right, "process"), broadcast)
+        for argument, fn in (("left", what), ("right", right)):
+            check_function(fn, "process of connected streams", 2, argument)
+        return Connect(lambda: TwoFunctions(what, right), broadcast)
     if not isinstance(what, Operator | type) and not takes(what, 0):
         raise GraphError(
             f"process of connected streams needs a CoOperator, or one function of (value, ctx) for "
@@ -36,75 +38,51 @@ def connect(what: object, right: object = None, *, broadcast: bool = False) -> C
     return Connect(make, broadcast)
 
 
-def connect_map(left: object, right: object, *, broadcast: bool = False) -> Connect:
+def connect_map(left: Any, right: Any, *, broadcast: bool = False) -> Connect:
     """Replace each value by `left(value)` or `right(value)`, plain or coroutine functions.
 
     >>> connect_map(str, len).make()
-    TwoFunctions(str, len)
+    map(str, len)
     """
     check_function(left, "map of connected streams", argument="left")
     check_function(right, "map of connected streams", argument="right")
-    return Connect(lambda: TwoFunctions(left, right, _emits), broadcast)
+    return _two_steps(Map(left), Map(right), broadcast)
 
 
-def connect_flat_map(left: object, right: object, *, broadcast: bool = False) -> Connect:
+def connect_flat_map(left: Any, right: Any, *, broadcast: bool = False) -> Connect:
     """Replace each value by those that `left(value)` or `right(value)` returns or yields.
 
     >>> connect_flat_map(str.split, list).make()
-    TwoFunctions(str.split, list)
+    flat_map(str.split, list)
     """
     check_function(left, "flat_map of connected streams", argument="left")
     check_function(right, "flat_map of connected streams", argument="right")
-    return Connect(lambda: TwoFunctions(left, right, _emits_all), broadcast)
+    return _two_steps(flat_map(left), flat_map(right), broadcast)
 
 
 class TwoFunctions(CoOperator[Any, Any, Any]):
-    """A function for each input as an operator; `around` makes `process` methods of others."""
+    """A function `fn(value, ctx)` for each input, plain or coroutine, as an operator."""
 
-    def __init__(
-        self, left: Any, right: Any, around: Callable[[Any], Callable[[Any, Context], Any]]
-    ) -> None:
+    def __init__(self, left: Any, right: Any) -> None:
         self._functions = left, right
         # In place of the methods, as in `FunctionOperator`.
-        self.process_left = around(left)  # type: ignore[method-assign, assignment]
-        self.process_right = around(right)  # type: ignore[method-assign, assignment]
+        self.process_left = left  # type: ignore[method-assign]
+        self.process_right = right  # type: ignore[method-assign]
 
     def __repr__(self) -> str:
         return f"TwoFunctions({', '.join(map(name_of, self._functions))})"
 
 
-def _pair_of(left: object, right: object, operator: str) -> Callable[[], TwoFunctions]:
-    for argument, fn in (("left", left), ("right", right)):
-        check_function(fn, f"{operator} of connected streams", 2, argument)
-    return lambda: TwoFunctions(left, right, _as_it_is)
+class TwoSteps(CoOperator[Any, Any, Any]):
+    """Stands for a simple step for each input; it is these that run, fused with what follows."""
+
+    def __init__(self, left: Map | FlatMap, right: Map | FlatMap) -> None:
+        self._steps = left, right
+
+    def __repr__(self) -> str:
+        kind = "map" if isinstance(self._steps[0], Map) else "flat_map"
+        return f"{kind}({', '.join(name_of(step.fn) for step in self._steps)})"
 
 
-def _as_it_is(fn: Any) -> Callable[[Any, Context], Any]:
-    method: Callable[[Any, Context], Any] = fn
-    return method
-
-
-def _emits(fn: Any) -> Callable[[Any, Context], Any]:
-    if is_coroutine_function(fn):
-
-        async def process_later(value: Any, ctx: Context) -> None:
-            ctx.emit(await fn(value))
-
-        return process_later
-    return lambda value, ctx: ctx.emit(fn(value))
-
-
-def _emits_all(fn: Any) -> Callable[[Any, Context], Any]:
-    if is_coroutine_function(fn):
-
-        async def process_later(value: Any, ctx: Context) -> None:
-            for one in await fn(value):
-                ctx.emit(one)
-
-        return process_later
-
-    def process_now(value: Any, ctx: Context) -> None:
-        for one in fn(value):
-            ctx.emit(one)
-
-    return process_now
+def _two_steps(left: Map | FlatMap, right: Map | FlatMap, broadcast: bool) -> Connect:
+    return Connect(lambda: TwoSteps(left, right), broadcast, (left, right))

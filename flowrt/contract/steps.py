@@ -113,11 +113,13 @@ class MapAsync:
 class Connect:
     """An operator of two inputs; it begins a task of its own. `make` is as for `Process`.
 
-    `broadcast`: every subtask gets every record of the second input, which has no keys.
+    `broadcast`: every subtask gets every record of the second input, which has no keys. `sides`:
+    what the operator does with each input, where a simple step says it all: that one is fused.
     """
 
     make: Callable[[], CoOperator[Any, Any, Any]]
     broadcast: bool = False
+    sides: tuple[Map | FlatMap, Map | FlatMap] | None = None
 
 
 Step: TypeAlias = (

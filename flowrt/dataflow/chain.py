@@ -198,12 +198,16 @@ class Chain:
             async def emit(records: Records) -> None:
                 await self._run(end, records)
 
-        parts = self._parts[start:end]
-        if start == RIGHT:
-            keyed = self._parts[0].keyed and self._broadcast is None
-            first = replace(self._parts[0], right=True, keyed=keyed)
-            parts = [first, *self._parts[1:end]]
+        first = max(start, 0)
+        parts = self._parts[first:end]
+        if parts and isinstance(parts[0].step, Connect):
+            parts = [self._side(parts[0], parts[0].step, right=start == RIGHT), *parts[1:]]
         return fuse(parts, emit, timestamps=timestamps, keys=keys)
+
+    def _side(self, part: Part, step: Connect, *, right: bool) -> Part:
+        if step.sides is not None:
+            return Part(part.id, step.sides[right])
+        return replace(part, right=right, keyed=part.keyed and not (right and step.broadcast))
 
     async def _assign(self, index: int, records: Records) -> None:
         time = self._times[index]

@@ -46,6 +46,8 @@ async def check_operator(
     a watermark put in at each place. A `map_async` is also run with answers that come late, last
     first, with a new instance at each place and their number changing.
 
+    What an operator makes of a record that is broadcast comes from each instance.
+
     With `ordered=False` records may come in any order between two watermarks. The order between the
     main output and a side output is never compared, nor that between keys where there are several
     instances. The cost grows with the square of the script's length: a dozen elements tell as much

@@ -26,8 +26,8 @@ async def run_flow(flow: Planned, **options: Unpack[StartOptions]) -> JobStatus:
     the disk is read or written, and no time passes outside. On a `ManualClock` time passes by
     itself: it jumps from alarm to alarm, so that epochs of a second, timers and restart delays take
     no time. With `MemoryFiles` the checkpoints are kept in "/checkpoints" unless said otherwise, so
-    that delivery is exactly-once; running again in the same world goes on from them. Raises
-    the error of a flow that fails.
+    that delivery is exactly-once; running again in the same world goes on from them. Nobody can
+    iterate over outputs here, so their values are dropped. Raises the error of a flow that fails.
     """
     world = options.setdefault("world", manual_world())
     if isinstance(world.files, MemoryFiles):
@@ -40,6 +40,7 @@ async def run_flow(flow: Planned, **options: Unpack[StartOptions]) -> JobStatus:
 
 async def _run(flow: Planned, options: StartOptions) -> JobStatus:
     async with start(flow, **options) as job:
+        job.discard_outputs()
         await job.wait()
     return job.status()
 

@@ -306,9 +306,9 @@ async def test_functions_share_their_rules_by_name() -> None:
         ctx.emit(value[1] * ctx.state(BroadcastState(str, int, name="rules")).get(value[0], 1))
 
     step = connect(order, rule, broadcast=True)
-    given = [right(("a", 2)), RESTART, RESTART, left(("a", 4)), END]
+    given = [right(("a", 2)), left(("a", 3)), RESTART, RESTART, left(("a", 4)), END]
 
-    await check_operator(step, given, [record(8), END])
+    await check_operator(step, given, [record(6), record(8), END])
 
 
 async def test_rules_declared_in_two_ways_are_refused() -> None:

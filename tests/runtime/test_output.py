@@ -326,6 +326,14 @@ async def test_options_are_checked_when_the_flow_is_described(
     assert text in str(caught.value)
 
 
+async def test_outputs_are_explained() -> None:
+    assert JobOutput("a").describe() == "output of the job (at once; wait, 1000 values)"
+    assert (
+        JobOutput("a", policy="latest", when="committed").describe()
+        == "output of the job (by epochs; latest, 1 values)"
+    )
+
+
 async def test_an_iterator_that_was_closed_gives_nothing() -> None:
     async with start(numbers(3), world=manual_world()) as job:
         iterator = job.output("numbers")

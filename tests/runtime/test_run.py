@@ -37,6 +37,16 @@ def test_a_flow_runs_to_its_end() -> None:
     assert (status.state, sink.rows) == ("finished", [1, 2, 3])
 
 
+def test_an_output_that_nobody_can_read_does_not_hold_it_up(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    flow = Flow("alerts")
+    flow.source(IterableSource(range(5_000))).output("alerts", capacity=1)
+
+    assert run(flow).state == "finished"
+    assert "nobody can iterate over output 'alerts' here" in caplog.text
+
+
 def test_a_flow_runs_in_any_thread() -> None:
     sink: MemorySink[int] = MemorySink()
     flow = Flow("three")

@@ -200,5 +200,7 @@ def test_broadcast_state_without_a_broadcast_stream_is_refused_by_name() -> None
     flow, numbers, words = flow_of()
     numbers.connect(words).process(Ruled, name="ruled").sink(MemorySink())
 
-    with pytest.raises(GraphError, match=r"step 'ruled' keeps broadcast state \(rules\), and noth"):
+    with pytest.raises(
+        GraphError, match=r"step 'ruled' keeps broadcast state \(rules\), and nothing"
+    ):
         flow.build()

@@ -164,3 +164,15 @@ async def test_an_error_under_passing_time_is_raised_as_it_is() -> None:
     with pytest.raises(KeyError):
         async with passing_time(clock):
             raise KeyError("x")
+
+
+async def test_a_flow_with_an_output_needs_nobody_to_iterate(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    flow = Flow("alerts")
+    flow.source(range(10_000)).output("alerts", capacity=1)
+
+    status = await run_flow(flow)
+
+    assert status.state == "finished"
+    assert "nobody can iterate over output 'alerts' here" in caplog.text
