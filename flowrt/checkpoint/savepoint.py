@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hashlib import blake2b
+from typing import Final
 
 import msgspec
 
@@ -14,6 +15,9 @@ from flowrt.checkpoint.store import DirectoryStore
 from flowrt.contract.errors import CheckpointError
 from flowrt.contract.folders import make_folder_durably
 from flowrt.contract.snapshot import StateFile
+
+ORIGIN: Final = "origin"
+"""A file that names the savepoint with which a checkpoint folder began."""
 
 
 async def write_savepoint(store: DirectoryStore, manifest: Manifest, path: str) -> None:
@@ -38,22 +42,27 @@ async def write_savepoint(store: DirectoryStore, manifest: Manifest, path: str) 
         raise disk_error(error, "write a savepoint", path) from error
 
 
-async def bring_in_savepoint(store: DirectoryStore, path: str, now_ms: int) -> Manifest:
+async def bring_in_savepoint(store: DirectoryStore, path: str, now_ms: int) -> Manifest | None:
     """Copy a savepoint (or the newest checkpoint in `path`) into a store that holds none yet.
 
-    Recovery then goes on from it. `CheckpointError` where the store is not empty, or `path` holds
-    no checkpoint, a damaged one, or one of another flow.
+    Recovery then goes on from it. None where the store began with just this savepoint: whoever
+    starts the same command again after a crash wants the checkpoints that came since.
+    `CheckpointError` where the store holds others, or `path` holds no checkpoint, a damaged one, or
+    one of another flow.
     """
-    if await store.checkpoints():
-        raise CheckpointError(
-            f"the checkpoint folder {store.folder} already holds checkpoints: restore a savepoint "
-            "into a new folder, or go on from the checkpoints by leaving restore out"
-        )
     origin = DirectoryStore(store.files, path, store.flow)
     found = await origin.checkpoints()
-    if not found:
+    old = await origin.read(found[0]) if found else None
+    if await store.checkpoints():
+        if old is not None and await _began_with(store) == _identity(old):
+            return None
+        raise CheckpointError(
+            f"the checkpoint folder {store.folder} already holds checkpoints, and did not begin "
+            f"with the savepoint in {path}: restore a savepoint into a new folder, or go on from "
+            "the checkpoints by leaving restore out"
+        )
+    if old is None:
         raise CheckpointError(f"there is no savepoint in {path}: no manifest lies there")
-    old = await origin.read(found[0])
     problems = await origin.problems(old)
     if problems:
         raise CheckpointError(f"the savepoint in {path} is damaged: {'; '.join(problems)}")
@@ -63,10 +72,28 @@ async def bring_in_savepoint(store: DirectoryStore, path: str, now_ms: int) -> M
         for before, after in _pairs(old, manifest).items():
             await _copy(origin, before, store.state_path(after))
         await store.files.sync_folder(f"{store.folder}/{STATE_FOLDER}")
+        # Before the manifest: a folder with checkpoints always says how it began.
+        begun = [_identity(old).encode()]
+        await write_durably(store.files, f"{store.folder}/{ORIGIN}", begun, lambda _: None)
     except OSError as error:
         raise disk_error(error, "bring in a savepoint", store.folder) from error
     await store.write(manifest)
     return manifest
+
+
+def _identity(savepoint: Manifest) -> str:
+    return blake2b(encode_manifest(savepoint), digest_size=16).hexdigest()
+
+
+async def _began_with(store: DirectoryStore) -> str | None:
+    """Return the identity of the savepoint that a store began with; None for any other store."""
+    path = f"{store.folder}/{ORIGIN}"
+    try:
+        if await store.files.size(path) is None:
+            return None
+        return (await store.files.read(path)).decode("ascii", "replace")
+    except OSError as error:
+        raise disk_error(error, "read how the checkpoints began", store.folder) from error
 
 
 def _renamed(manifest: Manifest, made: Made, now_ms: int) -> Manifest:

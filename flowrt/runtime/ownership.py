@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from flowrt.contract.snapshot import Block, OperatorSnapshot, SnapshotWriter, St
 from flowrt.graph.nodes import Plan, SinkNode
 from flowrt.runtime.errors import asked
 from flowrt.runtime.options import JobOptions
+
+log = logging.getLogger("flowrt")
 
 
 @dataclass(slots=True)
@@ -138,7 +141,15 @@ async def take_ownership(plan: Plan, options: JobOptions) -> Ownership:
             world.files, lease.folder, plan.graph.name, lease, options.keep_checkpoints
         )
         if options.restore is not None:
-            await bring_in_savepoint(store, str(options.restore), world.clock.now_ms())
+            path = str(options.restore)
+            if await bring_in_savepoint(store, path, world.clock.now_ms()) is None:
+                log.info(
+                    "flow %s: going on from the checkpoints in %s, which began with the savepoint "
+                    "in %s",
+                    plan.graph.name,
+                    lease.folder,
+                    path,
+                )
     except BaseException:
         lease.release()
         raise

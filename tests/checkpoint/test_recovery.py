@@ -205,6 +205,7 @@ async def test_on_the_real_disk(tmp_path: Path) -> None:
     assert (recovery.epoch, recovery.next_epoch, len(recovery.notes)) == (6, 8, 2)
     state_files = recovery.state_files("count", range(128))
     assert await load_state(store, state_files) == {"a01": "6"}
+    assert brought is not None
     assert brought.epoch == 7
     lease.release()
     other.release()

@@ -49,6 +49,7 @@ async def test_a_savepoint_outlives_the_folder_it_came_from() -> None:
 
     store = await other_store(machine)
     brought = await bring_in_savepoint(store, SAVEPOINT, now_ms=5_000)
+    assert brought is not None
     machine.files.crash()
     store = await other_store(machine)
     recovery = await recover(store)
@@ -114,6 +115,30 @@ async def test_a_damaged_file_is_not_saved_as_if_it_were_whole() -> None:
     with pytest.raises(CheckpointError, match="damaged"):
         await write_savepoint(store, whole, SAVEPOINT)
     assert await machine.reader(folder=SAVEPOINT).checkpoints() == []
+
+
+async def test_a_folder_that_began_with_the_savepoint_is_left_as_it_is() -> None:
+    machine = Machine()
+    store = await machine.store()
+    await write_savepoint(store, await checkpoint(store), SAVEPOINT)
+    other = await other_store(machine)
+    assert await bring_in_savepoint(other, SAVEPOINT, now_ms=0) is not None
+    before = await other.checkpoints()
+
+    assert await bring_in_savepoint(other, SAVEPOINT, now_ms=5) is None
+    assert await other.checkpoints() == before
+
+
+async def test_a_folder_that_began_with_another_savepoint_is_refused() -> None:
+    machine = Machine()
+    store = await machine.store()
+    await write_savepoint(store, await checkpoint(store), SAVEPOINT)
+    await write_savepoint(store, await checkpoint(store, epoch=4), SAVEPOINT + "-2")
+    other = await other_store(machine)
+    await bring_in_savepoint(other, SAVEPOINT, now_ms=0)
+
+    with pytest.raises(CheckpointError, match="did not begin with the savepoint in /data/savep"):
+        await bring_in_savepoint(other, SAVEPOINT + "-2", now_ms=0)
 
 
 async def test_a_savepoint_goes_into_a_new_folder_only() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -187,12 +188,32 @@ async def test_a_restored_job_goes_on_from_its_own_checkpoints_the_next_time() -
     assert job.status().restored_epoch == 2
 
 
+async def test_the_same_start_again_goes_on_from_the_checkpoints_since(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    place, sink = Place(), MemorySink[Any]()
+    await with_savepoint(place)
+    source = words()
+    async with place.start(counting(source, sink), restore="/savepoint") as job:
+        await source.paused()
+    source.release()
+
+    with caplog.at_level(logging.INFO, "flowrt"):
+        job = await place.run(counting(source, sink), restore="/savepoint")
+
+    assert sink.rows == [("a", 3)]
+    assert job.status().restored_epoch == 2
+    assert "which began with the savepoint in /savepoint" in caplog.text
+
+
 async def test_restoring_into_a_folder_that_is_in_use_is_refused() -> None:
     place = Place()
     await with_savepoint(place)
     await place.run(counting(ScriptedSource(["x"]), MemorySink()))
 
-    with pytest.raises(CheckpointError, match=r"/checkpoints already holds checkpoints: restore"):
+    with pytest.raises(
+        CheckpointError, match=r"/checkpoints already holds checkpoints, and did not"
+    ):
         await place.run(counting(words(), MemorySink()), restore="/savepoint")
 
     # The folder is free again, and as it was.
