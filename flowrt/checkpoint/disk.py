@@ -21,6 +21,12 @@ def disk_error(error: OSError, doing: str, folder: str) -> CheckpointError:
         reason = "the disk is full. Make room there, or choose a checkpoint folder on another disk"
     elif error.errno in _FORBIDDEN:
         reason = f"it is forbidden ({error}). Give the job's user the right to write there"
+    elif error.errno == errno.ENOENT:
+        return CheckpointError(
+            f"cannot {doing} in {folder}: {error}. Was something there deleted or moved, or is its "
+            "disk not mounted? With the folder as it was, a new start goes on from the last "
+            "checkpoint"
+        )
     else:
         reason = f"{error}. See whether the disk is there and healthy"
     return CheckpointError(

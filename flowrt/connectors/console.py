@@ -89,7 +89,13 @@ class _ConsoleWriter:
             self._file.write(text)
             self._file.flush()
         except (OSError, ValueError) as error:  # ValueError: the file is closed
-            raise SinkError(f"console sink {self._title!r} cannot print: {error}") from error
+            raise self._cannot_print(error) from error
+
+    def _cannot_print(self, error: Exception) -> SinkError:
+        # Nothing is left to print for `close`, which would fail once more.
+        self._rows = []
+        self._seen = 0
+        return SinkError(f"console sink {self._title!r} cannot print: {error}")
 
     def _print_table(self, title: str) -> None:
         from rich.console import Console
@@ -109,7 +115,7 @@ class _ConsoleWriter:
         try:
             Console(file=self._file).print(table)
         except (OSError, ValueError) as error:
-            raise SinkError(f"console sink {self._title!r} cannot print: {error}") from error
+            raise self._cannot_print(error) from error
 
 
 def _cells(row: Any) -> Mapping[str, Any]:

@@ -190,6 +190,16 @@ async def test_a_forbidden_folder_and_a_broken_disk_have_their_own_words() -> No
         await writer(machine).write(1, frozen({"a01": "1"}))
 
 
+async def test_of_a_folder_that_is_gone_it_is_not_said_that_nothing_is_harmed() -> None:
+    machine = await machine_with_folder()
+    machine.files.fail("write", "state", OSError(errno.ENOENT, "No such file or directory"))
+
+    with pytest.raises(CheckpointError, match="deleted or moved") as error:
+        await writer(machine).write(1, frozen({"a01": "1"}))
+
+    assert "harmed" not in str(error.value)
+
+
 @pytest.mark.parametrize("failpoint", ["state.written", "state.synced", "state.renamed"])
 async def test_a_crash_leaves_the_files_before_whole(failpoint: str) -> None:
     machine = await machine_with_folder()

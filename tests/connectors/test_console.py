@@ -98,6 +98,26 @@ async def test_a_file_that_cannot_be_written_is_an_error(is_terminal: bool) -> N
         await print_a_row()
 
 
+@pytest.mark.parametrize("kind", [StringIO, Terminal], ids=["lines", "tables"])
+async def test_what_could_not_be_printed_is_not_tried_again_when_closing(
+    kind: type[StringIO],
+) -> None:
+    class Broken(kind):  # type: ignore[valid-type, misc]
+        def write(self, text: str) -> int:
+            raise OSError("broken pipe")
+
+    writer = await ConsoleSink(1, file=Broken()).writer(sink_context(), [])
+
+    async def print_rows() -> None:
+        await writer.write([1, 2, 3], None)
+        await writer.prepare(1)
+
+    with pytest.raises(SinkError):
+        await print_rows()
+
+    await writer.close()
+
+
 def test_options() -> None:
     assert ConsoleSink(5).describe() == "console (5 rows of each epoch)"
     with pytest.raises(ConfigError):

@@ -93,7 +93,7 @@ async def test_broken_lines_can_be_skipped_counted_and_logged(
     path.write_text("1\nx\n2\n{\n3\n")
     source = FileSource(path, on_error="skip")
 
-    with caplog.at_level(logging.WARNING, "flowrt.connectors.files.source"):
+    with caplog.at_level(logging.WARNING, "flowrt.connectors.files"):
         assert await read_all(source) == [1, 2, 3]
 
     assert source.skipped == 2

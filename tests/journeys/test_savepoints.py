@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import flowrt
-from flowrt import CheckpointError, ConfigError, Flow, MemorySink, WatermarkStrategy
+from flowrt import CheckpointError, ConfigError, Flow, MemorySink, SinkError, WatermarkStrategy
 from flowrt.testing.script import PAUSE, record
 from flowrt.testing.scripted_source import ScriptedSource
 from tests.journeys.kit import FOLDER, Place, until
@@ -204,6 +204,31 @@ async def test_the_same_start_again_goes_on_from_the_checkpoints_since(
     assert sink.rows == [("a", 3)]
     assert job.status().restored_epoch == 2
     assert "which began with the savepoint in /savepoint" in caplog.text
+
+
+async def test_another_output_folder_wants_another_sink_for_what_follows() -> None:
+    place = Place()
+
+    def flow(source: flowrt.Source[str], folder: str, out: str) -> Flow:
+        flow = Flow("copying")
+        flow.source(source, name="words").sink(flowrt.FileSink(folder), name=out)
+        return flow
+
+    source = words()
+    async with place.start(flow(source, "/results", "out"), checkpoints="/old") as job:
+        await source.paused()
+        await job.savepoint("/savepoint")
+        await job.cancel()
+    source = words()
+    source.release()
+
+    with pytest.raises(SinkError, match=r"savepoint .* give the sink another name"):
+        await place.run(flow(source, "/elsewhere", "out"), restore="/savepoint")
+    await place.run(
+        flow(source, "/empty", "out2"), restore="/savepoint", allow_dropped_state=["out"]
+    )
+
+    assert await place.files.read("/empty/part-00000002-0-000000.jsonl") == b'"a"\n'
 
 
 async def test_restoring_into_a_folder_that_is_in_use_is_refused() -> None:

@@ -205,12 +205,12 @@ def _part(file: _StagedFile) -> Part:
 def cannot_write(operator: str, path: str, error: OSError) -> SinkError:
     """Return the error for a file or folder that cannot be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        advice = "make room"
+        advice = "make room."
     elif error.errno == errno.ENOENT:
         advice = "is another job using the folder, or did somebody delete it?"
     else:
-        advice = "give the sink a folder that this process may write to"
+        advice = "give the sink a folder that this process may write to."
     return SinkError(
-        f"sink {operator!r} cannot write {path}: {error.strerror or error}; {advice}. "
+        f"sink {operator!r} cannot write {path}: {error.strerror or error}; {advice} "
         "What was committed is whole; start the flow again to go on from there"
     )

@@ -35,7 +35,7 @@ from flowrt.contract.world import Files, World
 T = TypeVar("T")
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-_log = logging.getLogger("flowrt.connectors.files.source")
+_log = logging.getLogger("flowrt.connectors.files")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -25,7 +25,13 @@ from flowrt.contract.folders import make_folder_durably
 from flowrt.contract.sink import Committable, Sink, SinkContext, Writer
 from flowrt.contract.world import FileLock, Files
 
-_log = logging.getLogger("flowrt.connectors.files.source")
+_log = logging.getLogger("flowrt.connectors.files")
+
+_BEGIN_ANEW: Final = (
+    "or start anew with an empty folder and no checkpoint. If this job goes on from a savepoint "
+    "and should write to another folder, give the sink another name, too: it begins anew there, "
+    "with what follows the savepoint"
+)
 
 
 class FileSink(Sink[Any]):
@@ -205,7 +211,7 @@ class FileSink(Sink[Any]):
             raise SinkError(
                 f"sink {self._operator!r} lost {part.size} bytes of epoch {epoch}: neither "
                 f"{self._at(part.name)} nor {self._at(part.staged)} is there. Were they deleted or "
-                "moved? Put one back; or start anew with an empty folder and no checkpoint"
+                f"moved? Put one back; {_BEGIN_ANEW}"
             )
         raise SinkError(
             f"sink {self._operator!r} cannot commit epoch {epoch}: {self._at(part.name)} should "
@@ -242,7 +248,7 @@ class FileSink(Sink[Any]):
         return SinkError(
             f"sink {self._operator!r} lost records: {self._at(name)} should have at least "
             f"{part.size} bytes, but {'is not there' if size is None else f'has {size}'}. Was it "
-            "deleted or changed? Put it back; or start anew with an empty folder and no checkpoint"
+            f"deleted or changed? Put it back; {_BEGIN_ANEW}"
         )
 
     async def _clean(self, files: Files, names: PartNames, keep: set[str], epoch: int) -> None:
