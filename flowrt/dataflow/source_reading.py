@@ -26,6 +26,7 @@ from flowrt.dataflow.chain import Chain
 from flowrt.dataflow.channel import RUN_LIMIT
 from flowrt.dataflow.event_time import event_times, observe, watermark_of
 from flowrt.dataflow.parking import ParkingSpot, parking_spot
+from flowrt.dataflow.run_length import RunLength
 from flowrt.dataflow.source_splits import SplitRun, Splits
 from flowrt.dataflow.throttle import Throttle
 from flowrt.dataflow.turn import Turn
@@ -75,6 +76,7 @@ class SourceReading:
         self._reading = 0
         self._group: TaskGroup | None = None
         self._told_idle = False
+        self._length = RunLength()
         self._turn_started_ns = 0
         self._turn_records = 0
 
@@ -181,10 +183,10 @@ class SourceReading:
         self._spot.wake()
 
     async def _read(self, run: SplitRun, reader: Reader[object]) -> None:
-        limit = RUN_LIMIT if self._throttle is None else self._throttle.limit()
-        send = self._sender(run)
+        most = RUN_LIMIT if self._throttle is None else self._throttle.limit()
+        send, length, now_ns = self._sender(run), self._length, self._clock.monotonic_ns
         while True:
-            chunk = await self._next(run, reader, limit)
+            chunk = await self._next(run, reader, min(most, length.limit))
             run.busy = True
             if chunk is not None and self._throttle is not None:
                 await self._wait_until(self._throttle.take(len(chunk.values), self._clock.now_ms()))
@@ -194,7 +196,10 @@ class SourceReading:
                 if chunk is None:
                     run.ended = True
                     return
+                started = now_ns()
                 records = await send(chunk)
+                if records > 1 or length.limit < RUN_LIMIT:
+                    length.took(records, now_ns() - started)
                 run.busy = False
             await self._give_turn(records)
 
