@@ -358,6 +358,16 @@ class Chain:
                 cuts.append(Cut(setup.id, setup.writer, frozen, data, watermark))
         return cuts
 
+    def undeclared(self) -> list[tuple[str, str]]:
+        """Return operator and name of restored states that nothing has declared, after `open`."""
+        return [
+            (setup.id, name)
+            for setup in self._setups
+            if setup.backend is not None
+            for name in setup.backend.undeclared()
+            if not name.startswith("timers.")
+        ]
+
     def dropped(self) -> dict[str, int]:
         """Return how many values went to side outputs that nobody takes, by operator and tag."""
         return {

@@ -12,14 +12,16 @@ import anyio
 
 from flowrt.checkpoint.coordinator import Coordinator, Links, Participants
 from flowrt.contract.elements import MAX_TIMESTAMP, MIN_TIMESTAMP
-from flowrt.contract.errors import FlowrtError
+from flowrt.contract.errors import CheckpointError, FlowrtError
 from flowrt.contract.failpoints import failpoint
 from flowrt.contract.sink import Committable, SinkContext
 from flowrt.contract.snapshot import CoordinatorMessage, TaskMessage
+from flowrt.contract.steps import Connect, Process
 from flowrt.dataflow.async_task import AsyncTask
 from flowrt.dataflow.sink_task import SinkTask
 from flowrt.dataflow.source_task import SourceTask
-from flowrt.graph.nodes import Plan, SinkNode
+from flowrt.graph.check import declared_states, made
+from flowrt.graph.nodes import Plan, SinkNode, StepNode
 from flowrt.runtime.errors import asked, single
 from flowrt.runtime.options import JobOptions
 from flowrt.runtime.output import JobOutput
@@ -74,6 +76,7 @@ class Attempt:
             self._coordinator = self._make_coordinator(memory.recovery.next_epoch)
             for task in self._tasks:
                 await task.open()
+            self._check_states()
             failpoint("sources.sought")
             yield
 
@@ -123,6 +126,27 @@ class Attempt:
         for note in self.notes:
             log.warning("flow %s: %s", self._plan.graph.name, note)
         return restored
+
+    def _check_states(self) -> None:
+        """Refuse restored state that its operator, whose states are all known, does not declare.
+
+        Most likely an attribute was renamed: the state would begin anew without a word.
+        """
+        nodes = [n for n in self._plan.graph.nodes if isinstance(n, StepNode)]
+        declaring = {
+            node.id
+            for node in nodes
+            if isinstance(node.step, Process | Connect) and declared_states(made(node))
+        }
+        for task in self._tasks:
+            for operator, state in [] if isinstance(task, SinkTask) else task.chain.undeclared():
+                known = f"{operator}.{state}"
+                if operator in declaring and known not in self._options.allow_dropped_state:
+                    raise CheckpointError(
+                        f"the snapshot has state {state!r} of operator {operator!r}, which "
+                        "declares none of that name: give it its old name back, with "
+                        f"name={state!r}, or let it go: allow_dropped_state=[{known!r}]"
+                    )
 
     def _surroundings(self, memory: Memory) -> Surroundings:
         return Surroundings(

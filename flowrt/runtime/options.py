@@ -39,7 +39,8 @@ class JobOptions:
     `checkpoints` is the folder that makes results survive a crash; without one nothing is kept and
     `delivery` is at_most_once. `restore` starts from a savepoint, into a checkpoint folder that
     holds nothing yet. `take_over` takes the folder from an instance that still seems to own it.
-    `allow_dropped_state` names operators whose state in the snapshot may be let go.
+    `allow_dropped_state` names operators, or states as "operator.state", that the snapshot has and
+    that may be let go.
     `channel_capacity` is in records, for each channel. `keep_checkpoints` is how many committed
     ones stay on disk.
     """

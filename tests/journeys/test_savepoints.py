@@ -231,6 +231,47 @@ async def test_another_output_folder_wants_another_sink_for_what_follows() -> No
     assert await place.files.read("/empty/part-00000002-0-000000.jsonl") == b'"a"\n'
 
 
+class CountsInTotal(flowrt.Operator[str, Any]):
+    total = flowrt.ValueState(int, default=0)
+
+    def process(self, value: str, ctx: flowrt.Context) -> None:
+        self.total.set(self.total.get() + 1)
+        ctx.emit((value, self.total.get()))
+
+
+class CountsInSum(flowrt.Operator[str, Any]):
+    sum = flowrt.ValueState(int, default=0)
+
+    def process(self, value: str, ctx: flowrt.Context) -> None:
+        self.sum.set(self.sum.get() + 1)
+        ctx.emit((value, self.sum.get()))
+
+
+async def test_a_state_that_was_renamed_does_not_begin_anew_without_a_word() -> None:
+    place = Place()
+
+    def flow(operator: type[flowrt.Operator[str, Any]], words: list[str], sink: Any) -> Flow:
+        flow = Flow("counting")
+        source = ScriptedSource[str](words)
+        keyed = flow.source(source, name="words").key_by(str)
+        keyed.process(operator, name="count").sink(sink, name="out")
+        return flow
+
+    await place.run(flow(CountsInTotal, ["a", "a"], MemorySink()))
+
+    with pytest.raises(CheckpointError) as refused:
+        await place.run(flow(CountsInSum, ["a", "a", "a"], MemorySink()))
+    assert str(refused.value) == (
+        "the snapshot has state 'total' of operator 'count', which declares none of that name: "
+        "give it its old name back, with name='total', or let it go: "
+        "allow_dropped_state=['count.total']"
+    )
+
+    await place.run(flow(CountsInTotal, ["a", "a"], MemorySink()))
+    again = flow(CountsInSum, ["a", "a"], MemorySink())
+    await place.run(again, allow_dropped_state=["count.total"])
+
+
 async def test_restoring_into_a_folder_that_is_in_use_is_refused() -> None:
     place = Place()
     await with_savepoint(place)
