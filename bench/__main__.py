@@ -16,6 +16,7 @@ QUESTIONS = (
     "snapshot_pause",
     "slow_sink_memory",
     "latency",
+    "drain",
 )
 
 
