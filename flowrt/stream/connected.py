@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any, Generic, TypeVar, overload
 
 from flowrt.contract.errors import GraphError
@@ -87,7 +88,7 @@ class ConnectedStreams(Generic[L, R]):
         one for each stream, that emit with `ctx.emit(value)`. `type` only tells a type checker what
         functions emit.
         """
-        make = lambda: connect(what, right, broadcast=self._broadcast)  # noqa: E731
+        make = partial(connect, what, right, broadcast=self._broadcast)
         return self._step(make, name, parallelism)
 
     @overload
@@ -117,7 +118,7 @@ class ConnectedStreams(Generic[L, R]):
         parallelism: int | None = None,
     ) -> Stream[Any]:
         """Replace each value by `left(value)` or `right(value)`, so that both are of one kind."""
-        make = lambda: connect_map(left, right, broadcast=self._broadcast)  # noqa: E731
+        make = partial(connect_map, left, right, broadcast=self._broadcast)
         return self._step(make, name, parallelism)
 
     @overload
@@ -147,7 +148,7 @@ class ConnectedStreams(Generic[L, R]):
         parallelism: int | None = None,
     ) -> Stream[Any]:
         """Replace each value by those that `left(value)` or `right(value)` returns or yields."""
-        make = lambda: connect_flat_map(left, right, broadcast=self._broadcast)  # noqa: E731
+        make = partial(connect_flat_map, left, right, broadcast=self._broadcast)
         return self._step(make, name, parallelism)
 
     def __repr__(self) -> str:

@@ -203,7 +203,10 @@ class MemoryFiles:
         """See `Files.write_at`."""
         before = self._content(path).now[:offset] if offset else b""
         before = before.ljust(offset, b"\0")
-        tear = lambda torn: self._put(path, before + data[:torn], offset)  # noqa: E731
+
+        def tear(torn: int) -> None:
+            self._put(path, before + data[:torn], offset)
+
         await self._enter("write_at", path, tear)
         self._put(path, before + data, offset)
 
