@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from bench.measure import Answer, NullSink, against, millions
 from flowrt import Continuous, Flow, run
 
-RECORDS = 6_000_000
+RECORDS = 20_000_000
 KEYS = 100_000
 
 

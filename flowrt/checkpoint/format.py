@@ -24,7 +24,7 @@ from flowrt.contract.errors import CheckpointError
 from flowrt.contract.snapshot import Block, StateFile
 from flowrt.contract.world import Files
 
-MAGIC: Final = b"flowrtS\x01"
+MAGIC: Final = b"flowrtS\x02"
 PIECE_BYTES: Final = 512 * 1024
 """How much is read, hashed or written in one go: a millisecond's work at most."""
 

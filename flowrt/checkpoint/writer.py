@@ -60,6 +60,9 @@ class StateWriter:
         """See `SnapshotWriter.write`; gives the event loop a turn between slices."""
         blocks = [] if frozen is None else await _encode(frozen)
         if blocks:
+            assert frozen is not None
+            if frozen.is_whole:
+                self._files = []
             sizes = [file.size for file in self._files]
             merge = plan([*sizes, sum(len(block.data) for block in blocks)])
             try:

@@ -7,8 +7,8 @@ A block's data is one byte for the kind of the state, then the entries, each
 
 with lengths of one byte each, or of four (little-endian) where one of them needs it. Keys that are
 equal in Python have the same bytes, so that a later entry finds the earlier ones that it replaces.
-Where a key must come back in another form than its bytes say (True and not 1), the value is
-`wrapped` together with that form; nothing here looks into it.
+Where a key or a name must come back in another form than its bytes say (True and not 1), the value
+is `wrapped` together with that form: see `wrap`.
 
 What an entry does, replayed in order:
 
@@ -16,9 +16,9 @@ What an entry does, replayed in order:
     map     WRITE sets one name of the key; DROP deletes one; CLEAR deletes all
     list    WRITE appends to the key's list; CLEAR empties it
 
-A BATCH exists because msgpack encodes a whole dict many times quicker than its entries one by one.
-It holds what comes back from msgpack exactly as it was (see `plain_part`). Its key says how many
-entries it stands for (four bytes), its value is a msgpack map.
+A BATCH exists because msgpack encodes many entries at once many times quicker than one by one.
+It holds what comes back from msgpack exactly as it was (see `are_plain`). Its key says how many
+entries it stands for (four bytes), its value is a msgpack array: key, value, key, value and so on.
 """
 
 from __future__ import annotations
@@ -58,11 +58,14 @@ _SIZED: Final[frozenset[type]] = frozenset({str, bytes})
 _SHORT: Final = 255
 _COUNT_BYTES: Final = 4
 
+unwrap: Final = Decoder(tuple[bytes | None, bytes | None, bytes]).decode
+"""From a wrapped value to what `wrap` was given; `msgspec.MsgspecError` where it is damaged."""
+
 Batch: TypeAlias = dict[Any, Any]
 """Values by key, all of them plain."""
 
 _encode: Final = Encoder().encode
-_decode: Final = Decoder(dict[int | str, Any]).decode
+_decode: Final = Decoder(list[Any]).decode
 
 
 class Entry(NamedTuple):
@@ -95,21 +98,39 @@ def add_entry(
     buffer += value
 
 
-def plain_part(values: dict[Any, Any], types: frozenset[type]) -> Batch:
-    """Return those entries that a batch may hold: keys and values are plain, of `types`, and short.
+def wrap(own_key: bytes | None, own_name: bytes | None, value: bytes) -> bytes:
+    """Return a value together with the forms of its key and name; None where the bytes say it."""
+    return _encode((own_key, own_name, value))
+
+
+def in_form_of(older: Entry, newer: Entry) -> Entry:
+    """Return a map's `newer` WRITE with key and name as `older` has them: a dict keeps the first.
+
+    `msgspec.MsgspecError` where one of them is damaged.
+    """
+    if not (older.wrapped or newer.wrapped):
+        return newer
+    value = unwrap(newer.value)[2] if newer.wrapped else newer.value
+    if older.wrapped:
+        own_key, own_name, _ = unwrap(older.value)
+        value = wrap(own_key, own_name, value)
+    return newer._replace(value=value, wrapped=older.wrapped)
+
+
+def are_plain(keys: Collection[Any], values: Collection[Any], types: frozenset[type]) -> bool:
+    """Say whether a batch may hold entries: keys and values are plain, of `types`, and short.
 
     Exactly of these types: True is no 1 here. Short, so that no batch takes long to encode.
     """
-    if _are_plain(values, _PLAIN_KEYS) and _are_plain(values.values(), types):
-        return values  # by far the most common, so it is found out without a look at each
-    return {
-        key: value
-        for key, value in values.items()
-        if type(key) in _PLAIN_KEYS and type(value) in types and _is_short(key) and _is_short(value)
-    }
+    return _fit(keys, _PLAIN_KEYS) and _fit(values, types)
 
 
-def _are_plain(items: Collection[Any], types: frozenset[type]) -> bool:
+def is_plain(key: Any, value: Any, types: frozenset[type]) -> bool:
+    """Say whether a batch may hold an entry; see `are_plain`, which is quicker for many."""
+    return type(key) in _PLAIN_KEYS and type(value) in types and _is_short(key) and _is_short(value)
+
+
+def _fit(items: Collection[Any], types: frozenset[type]) -> bool:
     kinds = set(map(type, items))
     if not kinds <= types:
         return False
@@ -122,16 +143,18 @@ def _is_short(item: Any) -> bool:
     return type(item) not in _SIZED or len(item) <= _SHORT
 
 
-def add_batch(buffer: bytearray, values: Batch) -> bool:
-    """Append the writes of a plain dict to a value state's data; False, and nothing, if it cannot.
+def add_batch(buffer: bytearray, entries: list[Any]) -> bool:
+    """Append writes to a value state's data; False, and nothing, where they cannot be encoded.
 
-    It cannot where an int has more than 64 bits, or text has half a character.
+    `entries` are key, value, key, value and so on; no key twice. They cannot where an int has more
+    than 64 bits, or text has half a character.
     """
     try:
-        data = _encode(values)
+        data = _encode(entries)
     except (OverflowError, UnicodeEncodeError):
         return False
-    add_entry(buffer, BATCH, len(values).to_bytes(_COUNT_BYTES, "little"), value=data)
+    count = len(entries) // 2
+    add_entry(buffer, BATCH, count.to_bytes(_COUNT_BYTES, "little"), value=data)
     return True
 
 
@@ -154,9 +177,13 @@ def read_entries(block: Block) -> Iterator[Entry]:
 def read_batch(block: Block, key: bytes, value: bytes) -> Batch:
     """Return what a batch in a block holds; `StateError` where it is damaged."""
     try:
-        values = _decode(value)
-    except msgspec.MsgspecError as error:
+        entries = _decode(value)
+        keys = entries[::2]
+        values = dict(zip(keys, entries[1::2], strict=True))
+    except (msgspec.MsgspecError, TypeError, ValueError) as error:
         raise _damaged(block, f"a batch cannot be read: {error}") from error
+    if not _PLAIN_KEYS.issuperset(map(type, keys)):
+        raise _damaged(block, "a batch cannot be read: it has keys that are neither int nor text")
     if len(values) != _batch_size(key):
         wanted = _batch_size(key)
         raise _damaged(block, f"a batch has {len(values)} entries and should have {wanted}")

@@ -6,7 +6,7 @@ Keys and values stay bytes; only batches are decoded, and encoded again, whole.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
@@ -24,6 +24,7 @@ from flowrt.contract.entries import (
     add_batch,
     add_entry,
     frames,
+    in_form_of,
     kind_of,
     read_batch,
     read_entries,
@@ -91,7 +92,7 @@ def _merge_values(blocks: Sequence[Block], drop_deleted: bool) -> Iterator[_Merg
         yield len(entries), b"".join(entries)
     for items in _slices(last.plain.items()):
         buffer = bytearray()
-        add_batch(buffer, dict(items))  # which can be, for that is how they came
+        add_batch(buffer, [*chain.from_iterable(items)])  # it can, for so they came
         yield len(items), buffer
 
 
@@ -162,7 +163,9 @@ class _Change:
     def take(self, entry: Entry, kind: int) -> None:
         if entry.operation == WRITE:
             # What a list holds has no name: each element stays, in order.
-            self.written[len(self.written) if kind == LIST else entry.name] = entry
+            name = len(self.written) if kind == LIST else entry.name
+            before = self.written.get(name)
+            self.written[name] = entry if before is None else in_form_of(before, entry)
         elif entry.operation == DROP:
             # Written again after this, it stands behind the names that were there before.
             self.written.pop(entry.name, None)

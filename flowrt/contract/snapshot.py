@@ -114,6 +114,11 @@ class Frozen(Protocol):
         """
         ...
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether what was encoded is all there is: what was written before is not needed."""
+        ...
+
 
 class StateFile(msgspec.Struct, frozen=True):
     """A durable file with blocks; `first` and `last` bound the key groups to take from it."""
@@ -219,7 +224,7 @@ class SnapshotWriter(Protocol):
         ...
 
 
-class SplitState(msgspec.Struct, frozen=True):
+class SplitState(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where a split stands.
 
     Its position, whether it ended, and the state of its watermark generator. `missing_since` is the

@@ -7,7 +7,6 @@ from reprlib import repr as short
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
-from msgspec.msgpack import Decoder, Encoder
 
 from flowrt.contract.entries import (
     BATCH,
@@ -20,6 +19,8 @@ from flowrt.contract.entries import (
     kind_of,
     read_batch,
     read_entries,
+    unwrap,
+    wrap,
 )
 from flowrt.contract.errors import StateError
 from flowrt.contract.snapshot import MISSING, Block
@@ -38,8 +39,6 @@ BATCHED_NS: Final = 100
 
 EncodedKey: TypeAlias = tuple[bytes, bytes | None]
 _NO_NAME: Final[EncodedKey] = (b"", None)
-_wrap: Final = Encoder().encode
-_unwrap: Final = Decoder(tuple[bytes | None, bytes | None, bytes]).decode
 
 
 class Place(NamedTuple):
@@ -78,16 +77,16 @@ class BlockWriter:
         name_data, own_name = name
         wrapped = operation == WRITE and not (own_key is None and own_name is None)
         if wrapped:
-            value = _wrap((own_key, own_name, bytes(value)))
+            value = wrap(own_key, own_name, bytes(value))
         add_entry(self._data(group), operation, key_data, name_data, value, wrapped)
         self._counts[group] += 1
         return ENTRY_NS + len(key_data) + len(name_data) + len(value)
 
-    def add_batch(self, group: int, values: Batch) -> bool:
-        """Add the writes of a plain dict; False, and nothing, where it cannot be a batch."""
-        if not add_batch(self._data(group), values):
+    def add_batch(self, group: int, entries: list[Any]) -> bool:
+        """Add plain entries (key, value, key, value ...); False, and nothing, where it cannot."""
+        if not add_batch(self._data(group), entries):
             return False
-        self._counts[group] += len(values)
+        self._counts[group] += len(entries) // 2
         return True
 
     def _data(self, group: int) -> bytearray:
@@ -141,7 +140,7 @@ def _read(block: Block, place: Place, kind: int) -> Iterator[Stored | Batch]:
             continue
         if wrapped:
             try:
-                own_key, own_name, value = _unwrap(value)
+                own_key, own_name, value = unwrap(value)
             except msgspec.MsgspecError as error:
                 raise place.error(f"the stored entry is damaged: {error}") from error
             key_data, name_data = own_key or key_data, own_name or name_data

@@ -22,6 +22,7 @@ _GOLDEN: Final = 0x9E3779B97F4A7C15
 """2**64 divided by the golden ratio: its multiples lie evenly (Knuth, multiplicative hashing)."""
 
 _LAST: Final = KEY_GROUPS - 1
+_HALF: Final = (1 << 32) - 1
 _TEXT: Final = {str}
 _NUMBER: Final = {int}
 _ITEMS: Final = frozenset({int, str, bytes, type(None)})
@@ -59,6 +60,8 @@ def key_groups(keys: Collection[Any]) -> list[int]:
         except UnicodeEncodeError:
             pass  # half a character: that key takes the longer way
     if kinds == _NUMBER:
+        if min(keys) >= 0 and max(keys) <= _HALF:
+            return [key * _GOLDEN >> 57 & _LAST for key in keys]  # the same: nothing to fold in
         return [(((key ^ (key >> 32)) * _GOLDEN) >> 57) & _LAST for key in keys]
     return list(map(key_group, keys))
 

@@ -7,8 +7,7 @@ shares of the keys, for with equal ones they would all grow at the same time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import cycle, islice
+from itertools import cycle
 from typing import Any, Final, TypeAlias
 
 Layer: TypeAlias = list[dict[Any, Any]]
@@ -53,13 +52,3 @@ def dict_of(layer: Layer, key: Any) -> dict[Any, Any]:
 def dicts_of(layer: Layer) -> list[dict[Any, Any]]:
     """Return the dicts of a layer, each once."""
     return list({id(entries): entries for entries in layer}.values())
-
-
-def in_slices(entries: dict[Any, Any], size: int) -> Iterator[dict[Any, Any]]:
-    """Cut a dict into dicts of at most `size` entries; a small one is given as it is."""
-    if len(entries) <= size:
-        yield entries
-        return
-    items = iter(entries.items())
-    while some := dict(islice(items, size)):
-        yield some

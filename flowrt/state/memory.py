@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from flowrt.contract.entries import KINDS, LIST, MAP, VALUE
@@ -78,8 +78,8 @@ class MemoryBackend:
                 f"operator {self._operator!r}: its state is frozen for the next epoch while that "
                 "of the epoch before is still being encoded; epochs must not overlap"
             )
-        tables = [(name, table) for name, table in self._tables.items() if table.freeze()]
-        self._frozen = FrozenState(tables) if tables else None
+        changed = [name for name, table in self._tables.items() if table.freeze()]
+        self._frozen = FrozenState(self._tables, changed, self._waiting) if changed else None
         return self._frozen
 
     def load(self, blocks: Iterable[Block]) -> None:
@@ -166,10 +166,18 @@ class MemoryBackend:
 class FrozenState:
     """See `flowrt.contract.snapshot.Frozen`."""
 
-    def __init__(self, tables: Sequence[tuple[str, AnyTable]]) -> None:
+    def __init__(
+        self,
+        tables: Mapping[str, AnyTable],
+        changed: Sequence[str],
+        waiting: Mapping[str, Sequence[Block]],
+    ) -> None:
         self._tables = tables
+        self._changed = changed
+        self._waiting = waiting
         self._is_begun = False
         self.is_encoded = False
+        self.is_whole = False
 
     def encode(self) -> Iterator[list[Block]]:
         """See `Frozen.encode`; `StateError` when called twice, or for what cannot be encoded."""
@@ -187,10 +195,13 @@ class FrozenState:
                 spent = 0
                 yield []
         self.is_encoded = True
+        tables = self._tables.values()
+        self.is_whole = not self._waiting and all(table.is_whole for table in tables)
         yield blocks
 
     def _write(self, blocks: list[Block]) -> Iterator[int]:
-        for name, table in self._tables:
+        for name in self._changed:
+            table = self._tables[name]
             writer = BlockWriter(name, table.kind)
             yield from table.write_frozen(writer)
             for block in writer.finish():

@@ -43,6 +43,8 @@ class MapTable:
     __slots__ = ("_changes", "_frozen", "_live", "sealer")
 
     kind = MAP
+    is_whole = False
+    """What is written is ever a part: whether it is all there is would cost a count."""
 
     def __init__(self, sealer: Sealer) -> None:
         self.sealer = sealer
@@ -179,6 +181,8 @@ class ListTable:
     __slots__ = ("_changes", "_frozen", "_live", "sealer")
 
     kind = LIST
+    is_whole = False
+    """As with `MapTable`."""
 
     def __init__(self, sealer: Sealer) -> None:
         self.sealer = sealer

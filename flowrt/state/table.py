@@ -1,17 +1,17 @@
 """One value for each key, in layers, so that a freeze moves no entry.
 
 The newest layer holds what was written since the last freeze, older ones what is being encoded, the
-base (a dict for each key group) all the rest; reads ask one after the other. While a layer is
-encoded its entries move down to the base, and then it is gone.
+base all the rest; reads ask one after the other. While a layer is encoded its entries move down to
+the base, and then it is gone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import islice
 from typing import Any, Final
 
-from flowrt.contract.entries import CLEAR, PLAIN_VALUES, VALUE, WRITE, Batch, plain_part
+from flowrt.contract.entries import CLEAR, PLAIN_VALUES, VALUE, WRITE, Batch, are_plain, is_plain
 from flowrt.contract.errors import StateError
 from flowrt.contract.snapshot import MISSING, Block
 from flowrt.contract.state import KEY_GROUPS
@@ -20,10 +20,10 @@ from flowrt.state.classes import Unfit
 from flowrt.state.key_groups import key_groups
 from flowrt.state.keys import encode_key
 from flowrt.state.layers import (
+    PLACES,
     Layer,
     dict_of,
     dicts_of,
-    in_slices,
     is_full,
     large_layer,
     small_layer,
@@ -32,14 +32,18 @@ from flowrt.state.sealed import Sealed
 from flowrt.state.sealer import Sealer
 from flowrt.state.self_describing import encode
 
-ROUND: Final = 32 * 1024
-"""So many entries are sorted by key group before they are written, for batches of hundreds."""
+ROUND: Final = 128 * 1024
+"""About so many entries are sorted by key group before they are written: the larger the batches,
+the quicker are they merged later."""
 
 SOME: Final = 1024
-"""How many entries are sorted, or written as one batch, in one go."""
+"""How many entries are sorted in one go, and how many values a batch has at most."""
 
-_SORTED_NS: Final = 250
-"""What sorting an entry costs, about."""
+_SORTED_NS: Final = 300
+"""What sorting an entry and moving it to the base costs, about."""
+
+_CLEARED_NS: Final = 100_000
+"""What letting a dict go costs, about."""
 
 _ABSENT: Final = object()
 
@@ -52,6 +56,7 @@ class ValueTable:
         "_frozen",
         "_newest",
         "_older",
+        "is_whole",
         "quick",
         "scalar",
         "seal",
@@ -71,7 +76,8 @@ class ValueTable:
         # From newer to older; the last `_frozen` of them are being encoded, the oldest first.
         self._older: list[Layer] = []
         self._frozen = 0
-        self._base = _group_dicts()
+        self._base = large_layer()
+        self.is_whole = False
 
     def writable(self) -> Layer:
         """See `Table.writable`."""
@@ -87,7 +93,11 @@ class ValueTable:
             entries = layer[0] if len(layer) == 1 else layer[hash(key) % len(layer)]
             if key in entries:
                 return entries[key]
-        return self._base[self.sealer.group(key)].get(key, MISSING)
+        entries = self._base[hash(key) % PLACES]
+        if key in entries:
+            return entries[key]
+        self.sealer.group(key)  # raises for a key that cannot be stored
+        return MISSING
 
     def get(self, key: Any) -> Any:
         """See `Table.get`."""
@@ -100,7 +110,7 @@ class ValueTable:
         """See `Table.put`; `StateError` for a key that cannot be stored."""
         entries = dict_of(self._newest, key)
         if key not in entries:
-            self.sealer.group(key)
+            self.cold(key)
             entries = dict_of(self.writable(), key)
         entries[key] = self.seal(key, value)
 
@@ -133,25 +143,31 @@ class ValueTable:
             self._older.insert(0, self._newest)
             self._newest = small_layer()
         self._frozen = len(self._older)
+        self.is_whole = not self._frozen and not any(self._base)
         return self._frozen > 0
 
     def write_frozen(self, writer: BlockWriter) -> Iterator[int]:
         """Write what is frozen and move it to the base; yields what each step cost (ns)."""
+        written = 0
         while self._frozen:
-            yield from self._write(self._older[-1], writer)
+            written = yield from self._write(self._older[-1], writer)
             self._older.pop()
             self._frozen -= 1
+        # Where the newest layer has every key, what was written before is not needed any more.
+        self.is_whole = written == sum(map(len, dicts_of(self._base)))
 
     def load(self, block: Block) -> None:
         """Take restored entries, as not to be written again."""
-        base = self._base[block.group]
+        base = self._base
         for stored in read_values(block, self.sealer.place):
             if not isinstance(stored, Stored):
-                base.update(self._restored_batch(stored))
+                for key, value in self._restored_batch(stored).items():
+                    base[hash(key) % PLACES][key] = value
             elif stored.operation == WRITE:
-                base[stored.key] = self._restored(stored.key, stored.value)
+                value = self._restored(stored.key, stored.value)
+                base[hash(stored.key) % PLACES][stored.key] = value
             else:
-                base.pop(stored.key, None)
+                base[hash(stored.key) % PLACES].pop(stored.key, None)
 
     def _restored_batch(self, values: Batch) -> Batch:
         if self.quick.issuperset(map(type, values.values())):
@@ -164,61 +180,87 @@ class ValueTable:
         except Unfit as error:
             raise restore_error(self.sealer.place, error, key) from error
 
-    def _write(self, layer: Layer, writer: BlockWriter) -> Iterator[int]:
-        """Write a layer, and move it to the base, some dicts at a time."""
-        groups = _group_dicts()
-        left, sorted_ = dicts_of(layer), []
-        while left:
-            entries = left.pop()
-            for some in self._sort(entries, groups):
-                yield some * _SORTED_NS
-            sorted_.append(entries)
-            if not left or sum(map(len, sorted_)) >= ROUND:
-                yield from self._write_groups(groups, writer)
-                # Not sooner: now reads find all of these in the base.
-                while sorted_:
-                    sorted_.pop().clear()
+    def _write(self, layer: Layer, writer: BlockWriter) -> Generator[int, None, int]:
+        """Write a layer, and move it to the base; returns how many keys have a value in it."""
+        batches: list[list[Any]] = [[] for _ in range(KEY_GROUPS)]
+        parts = dicts_of(layer)
+        waiting = deleted = 0
+        for entries in parts:
+            keys, values = iter(entries), iter(entries.values())
+            while some := list(islice(keys, SOME)):
+                deleted += yield from self._sort(some, list(islice(values, SOME)), batches, writer)
+            waiting += len(entries)
+            if waiting >= ROUND:
+                waiting = 0
+                yield from self._write_batches(batches, writer)
+        yield from self._write_batches(batches, writer)
+        written = sum(map(len, parts)) - deleted
+        # Not sooner: now reads find all of these in the base.
+        while parts:
+            parts.pop().clear()
+            yield _CLEARED_NS
+        return written
 
-    def _sort(self, entries: dict[Any, Any], groups: list[dict[Any, Any]]) -> Iterator[int]:
-        """Sort entries by key group; yields after some how many they were."""
-        keys, values = iter(entries), iter(entries.values())
-        while some := list(islice(keys, SOME)):
-            try:
-                # The values come last: of them none must be taken that has no key any more.
-                for group, key, stored in zip(key_groups(some), some, values, strict=False):
-                    groups[group][key] = stored
-            except StateError as error:
-                raise self.sealer.place.error(error) from error
-            yield len(some)
+    def _sort(
+        self, keys: list[Any], values: list[Any], batches: list[list[Any]], writer: BlockWriter
+    ) -> Generator[int, None, int]:
+        """Move entries to the base, and plain ones to the batch of their key group; write others.
 
-    def _write_groups(self, groups: list[dict[Any, Any]], writer: BlockWriter) -> Iterator[int]:
-        types = self.quick & PLAIN_VALUES
-        for group, entries in enumerate(groups):
-            for some in in_slices(entries, SOME):
-                self._base[group].update(some)
-                plain = plain_part(some, types)
-                if plain and writer.add_batch(group, plain):
-                    yield len(plain) * BATCHED_NS
-                    if plain is some:
-                        continue
-                    some = {key: some[key] for key in some if key not in plain}
-                yield from self._write_one_by_one(group, some, writer)
-            groups[group] = {}
+        In the order in which they were made, for so they are neighbours in memory: moving them key
+        group by key group takes four times as long. Returns how many were deletions.
+        """
+        base, types = self._base, self.quick & PLAIN_VALUES
+        deleted = 0
+        if not are_plain(keys, values, types):
+            entries = list(zip(keys, values, strict=True))
+            others = [entry for entry in entries if not is_plain(*entry, types)]
+            deleted = yield from self._write_others(others, writer)
+            plain = [entry for entry in entries if is_plain(*entry, types)]
+            keys, values = [key for key, _ in plain], [value for _, value in plain]
+        for group, key, stored in zip(self._groups(keys), keys, values, strict=True):
+            base[hash(key) % PLACES][key] = stored
+            batch = batches[group]
+            batch.append(key)
+            batch.append(stored)
+        yield len(keys) * _SORTED_NS
+        return deleted
 
-    def _write_one_by_one(
-        self, group: int, some: dict[Any, Any], writer: BlockWriter
-    ) -> Iterator[int]:
-        encode_value = self.sealer.codec.encode
-        for key, stored in some.items():
-            try:
-                if stored is MISSING:
-                    del self._base[group][key]
-                    yield writer.add(group, CLEAR, encode_key(key))
-                else:
-                    yield writer.add(group, WRITE, encode_key(key), value=encode_value(stored))
-            except Unfit as error:
-                raise self.sealer.place.error(error, key) from error
+    def _write_others(
+        self, entries: list[tuple[Any, Any]], writer: BlockWriter
+    ) -> Generator[int, None, int]:
+        """Write what no batch may hold, and move it to the base; returns how many deletions."""
+        deleted = 0
+        groups = self._groups([key for key, _ in entries])
+        for group, (key, stored) in zip(groups, entries, strict=True):
+            base = self._base[hash(key) % PLACES]
+            if stored is MISSING:
+                del base[key]
+                deleted += 1
+            else:
+                base[key] = stored
+            yield self._write_one(group, key, stored, writer)
+        return deleted
 
+    def _groups(self, keys: list[Any]) -> list[int]:
+        try:
+            return key_groups(keys)
+        except StateError as error:
+            raise self.sealer.place.error(error) from error
 
-def _group_dicts() -> list[dict[Any, Any]]:
-    return [{} for _ in range(KEY_GROUPS)]
+    def _write_batches(self, batches: list[list[Any]], writer: BlockWriter) -> Iterator[int]:
+        for group, entries in enumerate(batches):
+            for start in range(0, len(entries), 2 * SOME):
+                some = entries[start : start + 2 * SOME]
+                if not writer.add_batch(group, some):
+                    for key, value in zip(some[::2], some[1::2], strict=True):
+                        yield self._write_one(group, key, value, writer)
+                yield len(some) * BATCHED_NS
+            entries.clear()
+
+    def _write_one(self, group: int, key: Any, stored: Any, writer: BlockWriter) -> int:
+        try:
+            if stored is MISSING:
+                return writer.add(group, CLEAR, encode_key(key))
+            return writer.add(group, WRITE, encode_key(key), value=self.sealer.codec.encode(stored))
+        except Unfit as error:
+            raise self.sealer.place.error(error, key) from error

@@ -63,8 +63,9 @@ def state_of(blocks: Iterable[Block]) -> State:
 class SlicedFrozen:
     """A frozen state that takes three slices to encode."""
 
-    def __init__(self, blocks: list[Block]) -> None:
+    def __init__(self, blocks: list[Block], *, is_whole: bool = False) -> None:
         self._blocks = blocks
+        self.is_whole = is_whole
 
     def encode(self) -> Iterator[list[Block]]:
         yield []

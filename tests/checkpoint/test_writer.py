@@ -24,6 +24,7 @@ from tests.checkpoint.kit import (
     CrashAt,
     CrashError,
     Machine,
+    SlicedFrozen,
     State,
     blocks_of,
     frozen,
@@ -70,6 +71,18 @@ async def test_nothing_changed_writes_nothing() -> None:
     assert await writes.write(2, None) == before
     assert await writes.write(3, frozen({})) == before
     assert len(state_names(machine)) == 1
+
+
+async def test_a_file_that_holds_all_there_is_stands_alone() -> None:
+    machine = await machine_with_folder()
+    writes = writer(machine)
+    await writes.write(1, frozen({"a01": "1", "b02": "1"}))
+
+    files = await writes.write(2, SlicedFrozen(blocks_of({"a01": "2"}), is_whole=True))
+
+    assert [file.name for file in files] == ["count-0-d2-1.state"]
+    assert await load_state(machine.reader(), files) == {"a01": "2"}
+    assert len(state_names(machine)) == 2, "the checkpoint before still needs its own"
 
 
 async def test_files_are_merged_and_deletions_forgotten_with_the_oldest() -> None:

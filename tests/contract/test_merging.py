@@ -33,7 +33,7 @@ def block(kind: int, *entries: Entry | dict[Any, Any], group: int = 3) -> Block:
             add_entry(data, *entry)
             count += 1
         else:
-            assert add_batch(data, entry)
+            assert add_batch(data, [part for item in entry.items() for part in item])
             count += len(entry)
     return Block("s", group, count, bytes(data))
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from flowrt.contract.errors import StateError
+from flowrt.contract.merging import merge_blocks
 from flowrt.contract.state import (
     AggregatingState,
     ListState,
@@ -17,7 +18,7 @@ from flowrt.contract.state import (
 )
 from flowrt.state.memory import MemoryBackend
 from tests.state.classes import Basket
-from tests.state.kit import Scope, bound
+from tests.state.kit import Scope, bound, restored, snapshot
 
 
 def test_a_handle_follows_the_current_key() -> None:
@@ -174,6 +175,20 @@ def test_what_cannot_be_stored_fails_when_written(write: Callable[[], Any], reas
 
     assert str(raised.value).startswith("operator 'orders', state 's', key 'k': ")
     assert reason in str(raised.value)
+
+
+@pytest.mark.parametrize(("first", "later"), [(0, False), (False, 0), (True, 1.0), (False, 0.0)])
+def test_a_name_comes_back_in_the_form_that_was_put_first(first: Any, later: Any) -> None:
+    """As in a dict; also where the snapshots of both were merged."""
+    backend, snapshots = MemoryBackend("orders"), []
+    names = bound(MapState(name="s"), backend=backend)
+    for form, value in ((first, "old"), (later, "new")):
+        names.put(form, value)
+        snapshots += snapshot(backend)
+
+    for blocks in (snapshots, [merge_blocks(snapshots, drop_deleted=True)]):
+        entries = list(bound(MapState(name="s"), backend=restored(blocks)).items())
+        assert repr(entries) == repr([(first, "new")])
 
 
 @pytest.mark.parametrize(

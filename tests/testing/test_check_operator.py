@@ -387,6 +387,7 @@ async def test_state_that_is_not_all_in_the_snapshot_is_found(
 
         def __init__(self, frozen: Frozen) -> None:
             self.frozen = frozen
+            self.is_whole = False
 
         def encode(self) -> Iterator[list[Block]]:
             for _ in self.frozen.encode():

@@ -7,6 +7,7 @@ import errno
 import anyio
 import pytest
 
+from flowrt.contract.world import Entry
 from flowrt.testing.world import ManualClock, MemoryFiles, SeededRandomness, manual_world
 
 pytestmark = pytest.mark.anyio
@@ -261,6 +262,18 @@ async def test_folders_and_their_errors() -> None:
         await files.make_folder("/a/b/file")
     with pytest.raises(IsADirectoryError):
         await files.write("/a/b", [b""])
+
+
+async def test_entries_are_the_names_in_a_folder_with_sizes() -> None:
+    files = MemoryFiles()
+    await files.make_folder("a/b")
+    await files.write("a/file", [b"12345"])
+
+    assert await files.entries("a/") == [Entry("b", None, is_folder=True), Entry("file", 5)]
+    assert await files.entries("a/b") == []
+    assert await files.entries(".") == [Entry("a", None, is_folder=True)]
+    assert await files.entries("a/file") is None
+    assert await files.entries("nowhere") is None
 
 
 async def test_write_at_cuts_and_fills() -> None:
