@@ -34,6 +34,7 @@ class ForeachSink(Sink[T], Generic[T]):
             raise ConfigError(f"ForeachSink takes a function, not {type(fn).__name__}")
         self._fn = fn
         self._batch = batch
+        self.takes_many = batch
 
     def describe(self) -> str:
         """Return the function's name."""

@@ -80,6 +80,14 @@ class Sink(Generic[T_contra]):
 
     kind: SinkKind = "direct"
 
+    takes_many: bool = True
+    """Whether a write of many records takes hardly longer than one of few.
+
+    Then up to `channel_capacity` records may wait in front of a writer, and it is given them at
+    once. Where each record takes its time, say False: epochs and drains, which come behind what
+    waits, then wait for some 20 ms of records.
+    """
+
     def describe(self) -> str:
         """Return a short text for `flowrt explain` and for messages."""
         return type(self).__name__

@@ -134,6 +134,8 @@ class AsyncTask:
         if self.in_flight.ready:
             await self._send()
         await self._until(self._has_room)
+        # What is only taken in must not look quick, or each epoch would bring more of it.
+        self.loop.hurried = self.loop.hurried or self._absorbing
 
     async def on_watermark(self, timestamp: int) -> None:
         """Let a watermark leave behind the records before it."""

@@ -17,10 +17,10 @@ from flowrt.contract.steps import AssignTimestamps, Connect, Fold, Process, Step
 from flowrt.contract.world import World
 from flowrt.dataflow.blame import called, failures, operator_error, snapshot_of
 from flowrt.dataflow.broadcast_snapshot import take_states, with_states, writing
-from flowrt.dataflow.channel import RUN_LIMIT
 from flowrt.dataflow.context import OperatorContext
 from flowrt.dataflow.event_time import EventTime
 from flowrt.dataflow.fuse import FusedLine, Part, fuse
+from flowrt.dataflow.run_length import RUN_LIMIT
 from flowrt.dataflow.timers import TimerQueue
 
 RIGHT: Final = -1

@@ -7,24 +7,25 @@ the last run has not been taken join that run.
 
 from __future__ import annotations
 
-from typing import Final
-
 from flowrt.contract.elements import Barrier, Element, Idle, Records, Watermark
 from flowrt.dataflow.parking import ParkingSpot, parking_spot
-
-RUN_LIMIT: Final = 1024
-"""Records in one run that a task sends, and that runs join up to."""
+from flowrt.dataflow.run_length import RUN_LIMIT, RunLength
 
 
 class Channel:
     """Holds fewer than `capacity` records, plus the run that reached it; control always fits.
 
-    A run is never cut, so the bound is `capacity - 1` plus the longest run that one `send` brings.
-    Between two runs of records, or barriers, there is at most one watermark and one idleness, so
-    control elements are bounded by the records and the epochs that are under way.
+    A run longer than `capacity` comes in pieces, so fewer than twice as many records wait. Between
+    two runs of records, or barriers, there is at most one watermark and one idleness, so control
+    elements are bounded by the records and the epochs that are under way.
+
+    With `adapts`, the capacity is what the receiver does in some 20 ms, and at most `capacity`:
+    barriers come behind what waits (Flink calls it buffer debloating, FLIP-183). Who receives says
+    how long it took (see `waited_for`), and for that only looks at the clock where a sender waits.
     """
 
     __slots__ = (
+        "_adapting",
         "_barriers",
         "_elements",
         "_joinable",
@@ -33,11 +34,15 @@ class Channel:
         "_waiting",
         "capacity",
         "size",
+        "waited_for",
     )
 
-    def __init__(self, capacity: int, receiver: ParkingSpot) -> None:
-        self.capacity = capacity
+    def __init__(self, capacity: int, receiver: ParkingSpot, *, adapts: bool = False) -> None:
+        self._adapting = RunLength(capacity) if adapts else None
+        self.capacity = self._adapting.limit if self._adapting else capacity
         self.size = 0
+        self.waited_for: int | None = None
+        """How many records a sender waited for that were taken last; None where none waited."""
         self._elements: list[Element] = []
         self._receiver = receiver
         self._room = parking_spot()
@@ -53,6 +58,9 @@ class Channel:
             await self._room.wait()
         values, timestamps, keys = records.values, records.timestamps, records.keys
         count = len(values)
+        if count > self.capacity:
+            await self._send_in_pieces(records)
+            return
         self.size += count
         last = self._joinable
         # Written out here, for a task that sends one record at a time pays for each call.
@@ -94,6 +102,7 @@ class Channel:
         elements = self._elements
         if not elements:
             return elements
+        size = self.size
         if self._barriers:
             elements = self._take_to_barrier()
         else:
@@ -103,10 +112,36 @@ class Channel:
         if self._waiting and self.size < self.capacity:
             self._waiting = False
             self._room.wake()
+            if self._adapting is not None:
+                self.waited_for = size - self.size
         return elements
+
+    def took(self, nanoseconds: int | None) -> None:
+        """Hear how long the receiver took for what a sender waited for: the capacity follows.
+
+        None where that says nothing about its pace.
+        """
+        if nanoseconds is not None and self.waited_for and self._adapting is not None:
+            self._adapting.took(self.waited_for, nanoseconds)
+            self.capacity = self._adapting.limit
+        self.waited_for = None
 
     def __len__(self) -> int:
         return len(self._elements)
+
+    async def _send_in_pieces(self, records: Records) -> None:
+        start = 0
+        while start < len(records.values):
+            # Read anew for each piece: the capacity may change while one waits.
+            piece = slice(start, start + self.capacity)
+            start = piece.stop
+            await self.send(
+                Records(
+                    records.values[piece],
+                    None if records.timestamps is None else records.timestamps[piece],
+                    None if records.keys is None else records.keys[piece],
+                )
+            )
 
     def _drop_outdated(self, kind: type[Element]) -> None:
         # A slow receiver collects no heap: a newer watermark says all that the one before it said,

@@ -41,8 +41,8 @@ from flowrt.contract.steps import (
     one,
     one_more,
 )
-from flowrt.dataflow.channel import RUN_LIMIT
 from flowrt.dataflow.context import OperatorContext
+from flowrt.dataflow.run_length import RUN_LIMIT
 
 Emit: TypeAlias = Callable[[Records], Awaitable[None]]
 EmitSide: TypeAlias = Callable[[], Awaitable[None]]

@@ -10,9 +10,9 @@ import anyio.lowlevel
 from flowrt.contract.elements import Barrier, EndOfStream, Idle, Records, Watermark
 from flowrt.contract.failpoints import failpoint
 from flowrt.contract.world import Alarm, Clock
-from flowrt.dataflow.channel import RUN_LIMIT
 from flowrt.dataflow.inputs import Inputs
 from flowrt.dataflow.parking import ParkingSpot
+from flowrt.dataflow.run_length import RUN_LIMIT
 
 Take: TypeAlias = Callable[[Records], Awaitable[None]]
 """What takes the runs of records of one input."""
@@ -71,18 +71,28 @@ class InputLoop:
         self._aligning_since = 0
         self._alarm: tuple[int, Alarm] | None = None
         self.records = 0
+        self.hurried = False
+        """Set by a receiver that took in records without doing what they are there for."""
 
     async def run(self) -> None:
         """Return once all inputs ended."""
-        take = self._inputs.take
+        take, channels = self._inputs.take, self._inputs.channels
         try:
             while True:
-                for index, elements in take():
+                taken = take()
+                waited_for = [c for i, _ in taken if (c := channels[i]).waited_for is not None]
+                started = self._clock.monotonic_ns() if waited_for else 0
+                for index, elements in taken:
                     for element in elements:
                         if type(element) is Records:
                             await self._records(index, element)
                         else:
                             await self._control(index, element)
+                if waited_for:
+                    took = None if self.hurried else self._clock.monotonic_ns() - started
+                    for channel in waited_for:
+                        channel.took(took)
+                self.hurried = False
                 if self._ended:
                     return
                 # A wake since the last `take` is kept, so nothing that arrived meanwhile is missed.

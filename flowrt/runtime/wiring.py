@@ -110,6 +110,8 @@ async def build_tasks(plan: Plan, around: Surroundings) -> AsyncIterator[AnyTask
 def _ports(plan: Plan, around: Surroundings) -> _Ports:
     ports = _Ports()
     parallelism = {task.id: task.parallelism for task in plan.tasks}
+    # Where many records take hardly longer than few, there is no number that is done in time.
+    adapts = {task.id: task.sink is None or not task.sink.sink.takes_many for task in plan.tasks}
     for task in plan.tasks:
         for subtask in range(task.parallelism):
             ports.spots[task.id, subtask] = parking_spot()
@@ -120,7 +122,9 @@ def _ports(plan: Plan, around: Surroundings) -> _Ports:
             channels = []
             for receiver in receivers:
                 where = edge.target, receiver
-                channel = Channel(around.channel_capacity, ports.spots[where])
+                channel = Channel(
+                    around.channel_capacity, ports.spots[where], adapts=adapts[edge.target]
+                )
                 ports.inputs[where].append(channel)
                 channels.append(channel)
             reader = partitioner(edge.partition, channels, around.key_group)

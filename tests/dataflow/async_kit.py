@@ -75,10 +75,11 @@ class Stage:
         channel: int = 1_000,
         restored: Any = None,
         kept: bool = True,
+        adapts: bool = False,
     ) -> None:
         spot = parking_spot()
         self.service = Service()
-        self.channels = [Channel(channel, spot) for _ in range(inputs)]
+        self.channels = [Channel(channel, spot, adapts=adapts) for _ in range(inputs)]
         self.letters = Letters()
         self.out = Reception(room)
         outputs = Outputs([Forward(self.out.channel)])

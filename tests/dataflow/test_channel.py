@@ -9,8 +9,9 @@ import pytest
 from anyio import CancelScope, create_task_group
 
 from flowrt.contract.elements import Barrier, Element, EndOfStream, Idle, Records, Watermark
-from flowrt.dataflow.channel import RUN_LIMIT, Channel
+from flowrt.dataflow.channel import Channel
 from flowrt.dataflow.parking import parking_spot
+from flowrt.dataflow.run_length import RUN_LIMIT
 from tests.dataflow.kit import settle
 
 pytestmark = pytest.mark.anyio
@@ -156,10 +157,65 @@ async def test_control_never_waits() -> None:
     assert line.take() == [run(1), Watermark(1), Barrier(1)]
 
 
-async def test_a_long_run_goes_whole_into_a_small_channel() -> None:
-    line = channel(capacity=1)
-    await line.send(run(*range(100)))
-    assert (line.size, line.take()) == (100, [run(*range(100))])
+async def test_a_run_longer_than_the_capacity_comes_in_pieces() -> None:
+    line = channel(capacity=4)
+    long = Records([*range(10)], [*range(10, 20)], [*range(20, 30)])
+
+    first, second = await waits(line.send(long), line)
+    third = line.take()
+
+    assert first == [Records([0, 1, 2, 3], [10, 11, 12, 13], [20, 21, 22, 23])]
+    assert second == [Records([4, 5, 6, 7], [14, 15, 16, 17], [24, 25, 26, 27])]
+    assert third == [Records([8, 9], [18, 19], [28, 29])]
+
+
+async def test_an_adapting_capacity_begins_small_and_grows_where_the_receiver_is_quick() -> None:
+    line = Channel(100, parking_spot(), adapts=True)
+    capacities = [line.capacity]
+
+    async with create_task_group() as group:
+        group.start_soon(line.send, run(*range(1_000)))
+        for _ in range(4):
+            await settle()
+            line.take()
+            line.took(1_000)
+            capacities.append(line.capacity)
+        group.cancel_scope.cancel()
+
+    assert capacities == [16, 32, 64, 100, 100]
+
+
+async def test_it_shrinks_to_what_a_slow_receiver_does_in_20_ms() -> None:
+    line = Channel(100, parking_spot(), adapts=True)
+
+    async with create_task_group() as group:
+        group.start_soon(line.send, run(*range(1_000)))
+        await settle()
+        assert line.take() == [run(*range(16))]
+        assert line.waited_for == 16
+        line.took(16 * 5_000_000)
+        assert line.capacity == 4
+        await settle()
+        assert line.take() == [run(*range(16, 20))]
+        group.cancel_scope.cancel()
+
+
+async def test_time_without_a_sender_that_waits_says_nothing() -> None:
+    line = Channel(100, parking_spot(), adapts=True)
+    await line.send(run(1))
+
+    line.take()
+    assert line.waited_for is None
+    line.took(10**12)
+
+    assert line.capacity == 16
+    fixed = channel(capacity=1)
+    async with create_task_group() as group:
+        group.start_soon(fixed.send, run(1, 2, 3))
+        await settle()
+        fixed.take()
+        assert fixed.waited_for is None
+        group.cancel_scope.cancel()
 
 
 async def test_a_sender_that_is_cancelled_while_it_waits_sent_nothing() -> None:

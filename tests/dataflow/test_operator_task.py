@@ -23,11 +23,12 @@ from flowrt.contract.elements import (
 from flowrt.contract.errors import OperatorError
 from flowrt.contract.operator import Context, Operator
 from flowrt.contract.steps import FlatMap, Fold, KeyBy, Map, Process
-from flowrt.dataflow.channel import RUN_LIMIT, Channel
+from flowrt.dataflow.channel import Channel
 from flowrt.dataflow.inputs import Inputs
 from flowrt.dataflow.operator_task import OperatorTask
 from flowrt.dataflow.outputs import Forward, Outputs
 from flowrt.dataflow.parking import parking_spot
+from flowrt.dataflow.run_length import RUN_LIMIT
 from tests.dataflow.kit import Letters, Reception, SlowWriter, chain_of, process, settle, setup
 
 pytestmark = pytest.mark.anyio
@@ -37,10 +38,15 @@ class Stage:
     """An operator task between channels."""
 
     def __init__(
-        self, *steps: Any, inputs: int = 1, blocking: bool = True, capacity: int = 1_000
+        self,
+        *steps: Any,
+        inputs: int = 1,
+        blocking: bool = True,
+        capacity: int = 1_000,
+        adapts: bool = False,
     ) -> None:
         spot = parking_spot()
-        self.channels = [Channel(1_000, spot) for _ in range(inputs)]
+        self.channels = [Channel(1_000, spot, adapts=adapts) for _ in range(inputs)]
         self.letters = Letters()
         self.out = Reception(capacity)
         outputs = Outputs([Forward(self.out.channel)])
@@ -122,6 +128,28 @@ async def test_at_least_once_does_not_wait() -> None:
         assert stage.out.take() == [Records(["after"])]
         await stage.control(1, Barrier(1))
         assert stage.out.take() == [Barrier(1)]
+
+
+async def test_what_waits_in_front_of_a_slow_step_is_what_it_does_in_20_ms() -> None:
+    def slow(value: int) -> int:
+        stage.letters.clock.advance(4)
+        return value
+
+    stage = Stage(Map(slow), adapts=True, capacity=10**6)
+    async with stage.running():
+        await stage.send(0, *range(1_000))
+
+    stage.out.take()
+    assert stage.channels[0].capacity == 5
+    assert stage.out.values == [*range(1_000)]
+
+
+async def test_and_in_front_of_a_quick_one_it_is_a_full_channel() -> None:
+    stage = Stage(Map(str), adapts=True, capacity=10**6)
+    async with stage.running():
+        await stage.send(0, *range(3_000))
+
+    assert stage.channels[0].capacity == 1_000
 
 
 async def test_several_epochs_that_wait_behind_one_input_come_one_after_the_other() -> None:

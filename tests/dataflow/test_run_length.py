@@ -5,8 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowrt.dataflow.channel import RUN_LIMIT
-from flowrt.dataflow.run_length import FIRST, LONG_NS, RunLength
+from flowrt.dataflow.run_length import FIRST, LONG_NS, RUN_LIMIT, RunLength
 
 
 def test_quick_runs_make_it_grow_to_the_longest() -> None:
