@@ -8,20 +8,23 @@ it is taken over by force) and that of the next one (proof that nobody else is a
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Final
 
 import msgspec
 
 from flowrt.checkpoint.disk import delete_quietly, disk_error, write_durably
-from flowrt.checkpoint.names import LEASE, STATE_FOLDER, parse_manifest, parse_state
+from flowrt.checkpoint.names import LEASE, STATE_FOLDER, parse_fence, parse_manifest, parse_state
 from flowrt.checkpoint.sealed import seal, unseal
-from flowrt.contract.errors import CheckpointError, LeaseError
+from flowrt.contract.errors import CheckpointError, ConfigError, LeaseError
 from flowrt.contract.failpoints import failpoint
 from flowrt.contract.folders import make_folder_durably
 from flowrt.contract.world import FileLock, Files, World
 
+_NO_FOLDER: Final = frozenset({errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG})
 _LOCK = re.compile(r"lease-(\d+)\.lock")
 
 
@@ -61,9 +64,10 @@ async def read_lease(files: Files, folder: str) -> LeaseRecord:
 
 async def _newest_generation(files: Files, folder: str) -> int:
     # Without lease.json (deleted by hand) a number must not be used again all the same.
-    manifests = map(parse_manifest, await files.names(folder))
+    names = await files.names(folder)
     states = map(parse_state, await files.names(f"{folder}/{STATE_FOLDER}"))
-    return max((made.generation for made in (*manifests, *states) if made), default=0)
+    every = (*map(parse_manifest, names), *map(parse_fence, names), *states)
+    return max((made.generation for made in every if made is not None), default=0)
 
 
 class Lease:
@@ -87,7 +91,8 @@ class Lease:
         """Become the owner of a folder (made where missing).
 
         `LeaseError` where another instance owns it; with `take_over` that one loses it and cannot
-        write or commit from then on. `CheckpointError` where the folder cannot be written.
+        write or commit from then on. `CheckpointError` where the folder cannot be written,
+        `ConfigError` where it is none and cannot be.
         """
         try:
             await make_folder_durably(world.files, f"{folder}/{STATE_FOLDER}")
@@ -111,6 +116,11 @@ class Lease:
                 if held is not None:
                     held.release()
         except OSError as error:
+            if error.errno in _NO_FOLDER:
+                raise ConfigError(
+                    f"{folder} is no folder, or lies below a file ({error}): name another one for "
+                    "the checkpoints"
+                ) from error
             raise disk_error(error, "take the lease", folder) from error
         return cls(world, folder, record, lock)
 
@@ -153,17 +163,37 @@ class Lease:
         self._record, self._lock, self._next_lock = record, lock, None
 
     async def check(self) -> None:
-        """Make sure that the folder is still owned; `LeaseError` where it was taken over."""
+        """Make sure that the folder is still owned; `LeaseError` where it was taken or is gone."""
         try:
             present = await read_lease(self._world.files, self.folder)
         except OSError as error:
             raise disk_error(error, "read the lease", self.folder) from error
-        if present.generation != self.generation:
-            raise LeaseError(
-                f"the checkpoint folder {self.folder} was taken over by {present.owner()}; this "
-                f"instance (process {self._world.pid}, generation {self.generation}) writes and "
-                "commits nothing more. Stop it, or the other one"
-            )
+        # The whole record: a folder that was deleted and made anew gives the same numbers again.
+        if present == self._record:
+            return
+        # Without lease.json what lies in the folder says which generation came last.
+        if present.host or present.generation > self.generation:
+            raise self._taken_over(present)
+        if present.generation < self.generation:
+            raise self._gone()
+
+    def _taken_over(self, present: LeaseRecord) -> LeaseError:
+        return LeaseError(
+            f"the checkpoint folder {self.folder} was taken over by {present.owner()}; this "
+            f"instance ({self._who}) writes and commits nothing more. Stop it, or the other one"
+        )
+
+    def _gone(self) -> LeaseError:
+        return LeaseError(
+            f"the checkpoint folder {self.folder}, or {LEASE} in it, is gone: it was deleted, "
+            f"moved or unmounted while this instance ({self._who}) ran, which writes and commits "
+            "nothing more. Bring the folder back as it was and start again, restore a savepoint "
+            "into a new folder, or start from nothing in a new folder"
+        )
+
+    @property
+    def _who(self) -> str:
+        return f"process {self._world.pid}, generation {self.generation}"
 
     def release(self) -> None:
         """Let the next instance in; may be called twice."""

@@ -9,8 +9,8 @@ from msgspec.structs import replace
 
 from flowrt.checkpoint.manifest import FormatError, Manifest
 from flowrt.checkpoint.names import Made
-from flowrt.checkpoint.store import DirectoryStore, OtherFlowError
-from flowrt.contract.errors import CheckpointError
+from flowrt.checkpoint.store import DirectoryStore
+from flowrt.contract.errors import CheckpointError, ConfigError
 from flowrt.contract.failpoints import failpoint
 from flowrt.contract.snapshot import OperatorSnapshot, StateFile
 
@@ -44,7 +44,7 @@ async def recover(store: DirectoryStore) -> Recovery:
     """Choose the newest checkpoint that is whole; a damaged one is passed over with a note.
 
     Nothing written later by an older instance counts from then on. `CheckpointError` where there
-    are checkpoints but none is whole, or they belong to another flow.
+    are checkpoints but none is whole, `OtherFlowError` where they belong to another flow.
     """
     found = await store.checkpoints()
     notes: list[str] = []
@@ -131,7 +131,7 @@ async def _verified(
     """Return a manifest, or what is wrong with its checkpoint."""
     try:
         manifest = await store.read(made)
-    except (OtherFlowError, FormatError):
+    except FormatError:
         raise
     except CheckpointError as error:
         return None, str(error)
@@ -163,7 +163,7 @@ def refuse_unknown(
 ) -> list[str]:
     """Make sure that everything in a checkpoint has an operator to go to.
 
-    Returns the operators whose state is dropped because that was allowed. `CheckpointError` names
+    Returns the operators whose state is dropped because that was allowed. `ConfigError` names
     all others that the flow does not have.
     """
     keeps_something = {
@@ -175,7 +175,7 @@ def refuse_unknown(
     refused = [operator for operator in unknown if operator not in set(allow_dropped_state)]
     if refused:
         names = ", ".join(repr(operator) for operator in refused)
-        raise CheckpointError(
+        raise ConfigError(
             f"checkpoint {manifest.epoch} holds state of operators that flow {manifest.flow!r} no "
             f"longer has: {names}. Give the operators their old names back (name=...), or let the "
             f"state go: allow_dropped_state=[{names}]"

@@ -36,7 +36,7 @@ class DeliveryName(StrEnum):
 EXIT_CODES: Final = (
     "Exit codes: 0 the input ended or the flow was drained; 1 the flow failed, or a checkpoint is "
     "damaged; 2 the command, the flow or an option is wrong; 3 another instance owns the "
-    "checkpoint folder; 130 stopped at once on request."
+    "checkpoint folder, or it was deleted; 130 stopped at once on request."
 )
 
 app = typer.Typer(
@@ -114,7 +114,7 @@ def _options(
 def run(
     target: Target,
     checkpoints: Annotated[
-        Path | None,
+        str | None,  # a Path would make the current folder of an empty text
         typer.Option(metavar="DIR", help="Where snapshots are kept; results then survive a crash."),
     ] = None,
     epoch_interval: Annotated[
@@ -130,7 +130,7 @@ def run(
     ] = "none",
     param: Params = [],  # noqa: B006 (typer copies it)
     restore: Annotated[
-        Path | None,
+        str | None,
         typer.Option(metavar="DIR", help="Start from a savepoint, with an empty --checkpoints."),
     ] = None,
     take_over: Annotated[

@@ -20,9 +20,9 @@ class Exit(IntEnum):
     FAILED = 1
     """The flow failed, or a checkpoint is damaged."""
     USAGE = 2
-    """The command, the flow or an option is wrong; nothing ran."""
+    """The command, the flow or an option is wrong, such as a folder that is none; nothing ran."""
     OWNED = 3
-    """Another instance owns the checkpoint folder."""
+    """Another instance owns the checkpoint folder, or it was deleted while the flow ran."""
     CANCELLED = 130
     """Stopped at once on request; what was committed stays."""
 

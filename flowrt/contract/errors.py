@@ -40,7 +40,7 @@ class CheckpointError(FlowrtError):
 
 
 class LeaseError(CheckpointError):
-    """Another instance owns the checkpoint folder, or took it from this one."""
+    """Another instance owns the checkpoint folder or took it over, or the folder is gone."""
 
 
 class SinkError(FlowrtError):

@@ -12,7 +12,7 @@ import anyio
 
 from flowrt.checkpoint.coordinator import Coordinator, Links, Participants
 from flowrt.contract.elements import MAX_TIMESTAMP, MIN_TIMESTAMP
-from flowrt.contract.errors import CheckpointError, FlowrtError
+from flowrt.contract.errors import ConfigError, FlowrtError
 from flowrt.contract.failpoints import failpoint
 from flowrt.contract.sink import Committable, SinkContext
 from flowrt.contract.snapshot import CoordinatorMessage, TaskMessage
@@ -142,7 +142,7 @@ class Attempt:
             for operator, state in [] if isinstance(task, SinkTask) else task.chain.undeclared():
                 known = f"{operator}.{state}"
                 if operator in declaring and known not in self._options.allow_dropped_state:
-                    raise CheckpointError(
+                    raise ConfigError(
                         f"the snapshot has state {state!r} of operator {operator!r}, which "
                         "declares none of that name: give it its old name back, with "
                         f"name={state!r}, or let it go: allow_dropped_state=[{known!r}]"

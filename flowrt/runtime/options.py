@@ -72,6 +72,8 @@ class JobOptions:
                 "delivery='at_most_once' keeps no checkpoints: leave checkpoints=... out, or "
                 "choose 'at_least_once' or 'exactly_once'"
             )
+        if self.restore is not None and str(self.restore) == "":
+            raise ConfigError("restore is empty: pass a folder, or leave it out")
         if isinstance(self.allow_dropped_state, str):
             raise ConfigError("allow_dropped_state is a list of names of operators, not one text")
         if self.channel_capacity < 1:

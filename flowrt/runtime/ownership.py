@@ -130,7 +130,8 @@ async def _last_committed(sink: SinkNode, context: SinkContext) -> int | None:
 async def take_ownership(plan: Plan, options: JobOptions) -> Ownership:
     """Take the job's checkpoint folder, bringing in a savepoint where one is to be restored.
 
-    `LeaseError` where another instance owns it, `CheckpointError` where it cannot be used.
+    `LeaseError` where another instance owns it, `CheckpointError` where it cannot be used,
+    `ConfigError` where it or the savepoint is not what its name says.
     """
     if options.checkpoints is None:
         return Ownership()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from flowrt.checkpoint.lease import Lease, read_lease
-from flowrt.contract.errors import CheckpointError, LeaseError
+from flowrt.contract.errors import CheckpointError, ConfigError, LeaseError
 from flowrt.runtime.world import system_world
 from flowrt.testing.memory_files import Operation
 from tests.checkpoint.kit import FOLDER, CrashAt, CrashError, Machine
@@ -156,10 +158,75 @@ async def test_a_generation_is_not_used_again_though_the_lease_was_deleted() -> 
     machine.files.replace(f"{FOLDER}/state/count-0-d7-5.state", b"")
     await machine.files.delete(f"{FOLDER}/lease.json")
 
-    with pytest.raises(LeaseError, match=r"somebody unknown \(lease.json was deleted\)"):
+    with pytest.raises(LeaseError, match=r"taken over by somebody unknown \(lease.json"):
         await lease.check()
     assert (await read_lease(machine.files, FOLDER)).generation == 5
     assert (await Lease.take(machine.world(), FOLDER)).generation == 6
+
+
+async def test_a_living_owner_keeps_the_folder_though_its_lease_was_deleted() -> None:
+    machine = Machine()
+    lease = await Lease.take(machine.world(), FOLDER)
+    await lease.next_generation()
+    machine.files.replace(f"{FOLDER}/fence-0-2", b"")
+    await machine.files.delete(f"{FOLDER}/lease.json")
+
+    await lease.check()
+    with pytest.raises(LeaseError, match=r"in use by somebody unknown \(lease.json was deleted\)"):
+        await Lease.take(machine.world(), FOLDER)
+    await lease.next_generation()
+    assert (await read_lease(machine.files, FOLDER)).generation == lease.generation == 3
+
+
+async def test_a_fence_says_how_far_generations_went_though_the_lease_was_deleted() -> None:
+    machine = Machine()
+    machine.files.replace(f"{FOLDER}/manifest-5-1.json", b"")
+    machine.files.replace(f"{FOLDER}/fence-5-3", b"")
+
+    # A checkpoint of generation 2 would not count: generation 3 went on from epoch 5.
+    assert (await Lease.take(machine.world(), FOLDER)).generation == 4
+
+
+async def test_an_owner_whose_folder_was_deleted_is_told_so(tmp_path: Path) -> None:
+    world, folder = system_world(), f"{tmp_path}/checkpoints"
+    lease = await Lease.take(world, folder)
+    await lease.next_generation()
+    shutil.rmtree(folder)
+
+    with pytest.raises(LeaseError) as error:
+        await lease.check()
+
+    assert str(error.value) == (
+        f"the checkpoint folder {folder}, or lease.json in it, is gone: it was deleted, moved or "
+        f"unmounted while this instance (process {world.pid}, generation 2) ran, which writes and "
+        "commits nothing more. Bring the folder back as it was and start again, restore a "
+        "savepoint into a new folder, or start from nothing in a new folder"
+    )
+    with pytest.raises(LeaseError, match="is gone: it was deleted"):
+        await lease.next_generation()
+    lease.release()
+
+
+async def test_a_folder_that_was_deleted_and_taken_anew_has_one_owner(tmp_path: Path) -> None:
+    world, folder = system_world(), f"{tmp_path}/checkpoints"
+    old = await Lease.take(world, folder)
+    shutil.rmtree(folder)
+    new = await Lease.take(replace(world, pid=1), folder)
+
+    await new.check()
+    with pytest.raises(LeaseError, match=r"was taken over by process 1 "):
+        await old.check()
+    old.release()
+    new.release()
+
+
+@pytest.mark.parametrize("code", [errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG])
+async def test_a_path_that_can_be_no_folder_is_a_wrong_option(code: int) -> None:
+    machine = Machine()
+    machine.files.fail("make_folder", FOLDER, OSError(code, "why"))
+
+    with pytest.raises(ConfigError, match=r"/data/checkpoints is no folder.*name another one"):
+        await Lease.take(machine.world(), FOLDER)
 
 
 @pytest.mark.parametrize("operation", ["make_folder", "write", "sync", "lock"])

@@ -18,7 +18,7 @@ from flowrt.checkpoint.recovery import (
 from flowrt.checkpoint.savepoint import bring_in_savepoint, write_savepoint
 from flowrt.checkpoint.store import DirectoryStore
 from flowrt.checkpoint.writer import StateWriter, Subtask
-from flowrt.contract.errors import CheckpointError
+from flowrt.contract.errors import CheckpointError, ConfigError
 from flowrt.contract.snapshot import OperatorSnapshot, SplitState, StateFile
 from flowrt.contract.state import group_range
 from flowrt.runtime.world import system_world
@@ -147,7 +147,7 @@ async def test_another_flow_is_an_error_and_nothing_to_pass_over() -> None:
     await write(store, 1)
     machine.files.kill()
 
-    with pytest.raises(CheckpointError, match="'orders', not of 'clicks'"):
+    with pytest.raises(ConfigError, match="'orders', not of 'clicks'"):
         await recover(await machine.store(flow="clicks"))
 
 
@@ -340,7 +340,7 @@ async def test_state_that_has_no_operator_is_refused_by_name() -> None:
     ]
     whole = manifest(store, 7, parts)
 
-    with pytest.raises(CheckpointError) as error:
+    with pytest.raises(ConfigError) as error:
         refuse_unknown(whole, {"count"}, ["gone"])
 
     assert "'lost sink', 'old source'" in str(error.value)

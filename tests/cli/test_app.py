@@ -23,9 +23,9 @@ from tests.cli.conftest import Write
 FLOWS = """
 import sys
 import anyio
-from flowrt import Context, FileSink, Flow, ForeachSink, Operator, RateSource
+from flowrt import Context, FileSink, Flow, ForeachSink, Operator, RateSource, ReducingState
 
-def numbers(count: int = 10, fail_at: int | None = None) -> Flow:
+def numbers(count: int = 10, fail_at: int | None = None, out: str = "out") -> Flow:
     flow = Flow("numbers")
 
     def checked(number: int) -> dict[str, int]:
@@ -34,8 +34,24 @@ def numbers(count: int = 10, fail_at: int | None = None) -> Flow:
         return {"number": number}
 
     flow.source(range(count), name="range").map(checked, name="check").sink(
-        FileSink("out"), name="files"
+        FileSink(out), name="files"
     )
+    return flow
+
+def counting(step: str = "counts", state: str = "seen") -> Flow:
+    class Counting(Operator[int, int]):
+        seen = ReducingState(int.__add__, int, name=state)
+
+        def process(self, value: int, ctx: Context) -> None:
+            self.seen.add(1)
+
+    flow = Flow("counting")
+    flow.source([1]).key_by(abs).process(Counting, name=step).sink(ForeachSink(str), name="out")
+    return flow
+
+def other() -> Flow:
+    flow = Flow("other")
+    flow.source([1]).sink(ForeachSink(str))
     return flow
 
 def endless() -> Flow:
@@ -150,6 +166,61 @@ def test_a_wrong_command_runs_nothing(flows: str, arguments: Sequence[str], mess
     assert done.exit_code == 2
     assert message in " ".join(done.stderr.replace("│", " ").split())
     assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--checkpoints", "file"], "file is no folder, or lies below a file"),
+        (["--checkpoints", "file/below"], "file/below is no folder, or lies below a file"),
+        (["--checkpoints", ""], "checkpoints is empty: pass a folder"),
+        (["--checkpoints", "of-another"], "checkpoints of flow 'other', not of 'numbers'"),
+        (
+            ["--checkpoints", "of-another", "--restart", "fixed:1ms:2"],
+            "checkpoints of flow 'other', not of 'numbers'",
+        ),
+        (["--checkpoints", "new", "--restore", "nowhere"], "no savepoint in nowhere: no such f"),
+        (["--checkpoints", "new", "--restore", "file"], "no savepoint in file: no such folder"),
+        (["--checkpoints", "new", "--restore", "empty"], "in empty: no manifest lies there"),
+        (["--checkpoints", "new", "--restore", ""], "restore is empty: pass a folder"),
+        (["--checkpoints", "new", "--restore", "of-another"], "'other', not of 'numbers'"),
+        (["--checkpoints", "used", "--restore", "nowhere"], "leave restore out to go on from"),
+        (["--checkpoints", "used", "--restore", "used-2"], "used already holds checkpoints"),
+        (["--restore", "used"], "restore=... needs a checkpoint folder"),
+    ],
+)
+def test_a_wrong_folder_is_a_wrong_command(
+    flows: str, options: Sequence[str], message: str
+) -> None:
+    Path("file").touch()
+    Path("empty").mkdir()
+    for folder in ("used", "used-2"):
+        flowrt("run", f"{flows}:numbers", "--checkpoints", folder, "--param", f"out={folder}-out")
+    flowrt("run", f"{flows}:other", "--checkpoints", "of-another")
+
+    done = flowrt("run", f"{flows}:numbers", *options)
+
+    assert done.exit_code == 2, done.stderr
+    assert message in done.stderr
+    assert "next try" not in done.stderr
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [("step=others", "no longer has: 'counts'"), ("state=others", "declares none of that name")],
+)
+def test_a_flow_that_does_not_fit_its_checkpoints_is_a_wrong_command(
+    flows: str, changed: str, message: str
+) -> None:
+    command = ["run", f"{flows}:counting", "--checkpoints", "kept"]
+    assert flowrt(*command).exit_code == 0
+
+    done = flowrt(*command, "--param", changed, "--restart", "fixed:1ms:2")
+
+    assert done.exit_code == 2, done.stderr
+    assert message in done.stderr
+    assert "next try" not in done.stderr
 
 
 def test_failpoints_come_from_the_environment(

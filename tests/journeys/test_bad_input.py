@@ -111,7 +111,7 @@ async def test_a_file_in_place_of_a_checkpoint_folder_is_told(tmp_path: Path) ->
     (tmp_path / "in.txt").write_text("a\n")
 
     text = await fails(
-        reading(tmp_path / "in.txt", "text"), CheckpointError, checkpoints=tmp_path / "kept"
+        reading(tmp_path / "in.txt", "text"), ConfigError, checkpoints=tmp_path / "kept"
     )
 
     assert str(tmp_path / "kept") in text
@@ -168,7 +168,7 @@ async def test_the_checkpoints_of_another_flow_are_told_with_both_names(tmp_path
     async with flowrt.start(first, checkpoints=tmp_path) as job:
         await job.wait()
 
-    text = await fails(second, CheckpointError, checkpoints=tmp_path)
+    text = await fails(second, ConfigError, checkpoints=tmp_path)
 
     assert f"{tmp_path} holds checkpoints of flow 'first', not of 'second'" in text
     assert "give each flow a folder of its own" in text

@@ -6,10 +6,22 @@ from typing import Any, Final
 
 from flowrt import FileSink, Flow, Operator, Sink, WatermarkStrategy
 from flowrt.stream.stream import Stream
+from tests.simulate.calls import add_calls
 from tests.simulate.ends import Event, ShelfSource, TableSink
 from tests.simulate.machine import Process
-from tests.simulate.operators import ODD, TICKS, Delayed, Running, Same, Tally, Windows
-from tests.simulate.spec import NUMBERED, BranchSpec, SinkSpec, SourceSpec, Spec, Stage
+from tests.simulate.operators import (
+    ODD,
+    TICKS,
+    Delayed,
+    Joined,
+    Marked,
+    Ruled,
+    Running,
+    Same,
+    Tally,
+    Windows,
+)
+from tests.simulate.spec import BROADCAST, BranchSpec, SinkSpec, SourceSpec, Spec, Stage
 
 OUTPUT: Final = "/out"
 SIDE_TAGS: Final = {"odd": ODD, "ticks": TICKS}
@@ -19,22 +31,33 @@ def build_flow(spec: Spec, process: Process) -> Flow:
     """Return the flow that a process runs."""
     # The way to the exchange has one parallelism, so that the records of a key stay in order.
     front = process.chance.choice([1, 1, 2, 3, 4])
-    flow = Flow("simulated", parallelism=spec.front if spec.has_calls else front)
+    flow = Flow("simulated", parallelism=spec.front if spec.keeps_front else front)
     in_time = any(branch.kind in ("windows", "delayed", "tally") for branch in spec.branches)
     streams = [_source(flow, source, process, in_time) for source in spec.sources]
     for branch in spec.branches:
         first, *others = [streams[number] for number in branch.sources]
-        _branch(branch, first.union(*others) if others else first, process)
+        right = None
+        if branch.right is not None:
+            one = 1 if branch.kind in BROADCAST else None  # rules come one after the other
+            right = _source(flow, branch.right, process, in_time=False, parallelism=one)
+        _branch(branch, first.union(*others) if others else first, right, process)
     return flow
 
 
-def _source(flow: Flow, source: SourceSpec, process: Process, in_time: bool) -> Stream[Event]:
+def _source(
+    flow: Flow,
+    source: SourceSpec,
+    process: Process,
+    in_time: bool,
+    parallelism: int | None = None,
+) -> Stream[Event]:
     watermarks = WatermarkStrategy.bounded_out_of_orderness(f"{source.disorder_ms}ms")
     watermarks = watermarks.with_timestamps(lambda event: event.at)
     # A split that is not open yet holds nothing back: its records may come late.
     open_splits = 0 if in_time else source.open_splits
     name = source.shelf.name
-    stream = flow.source(ShelfSource(source.shelf, process, watermarks, open_splits), name=name)
+    shelf = ShelfSource(source.shelf, process, watermarks, open_splits)
+    stream = flow.source(shelf, name=name, parallelism=parallelism)
     for number, stage in enumerate(source.stages):
         stream = _stage(stream, stage, f"{name}-{number}", process)
     return stream
@@ -50,37 +73,58 @@ def _stage(stream: Stream[Event], stage: Stage, name: str, process: Process) -> 
     if stage.kind == "double":
         return stream.flat_map(stage.apply, name=name)
 
+    if stage.kind == "calls":
+        answer: Any = lambda event: stage.apply(event)[0]  # noqa: E731
+        return add_calls(stream, stage.calls, answer, process, name=name, type=Event)
+
     async def slowly(event: Event) -> Event:
         await process.dawdle()
         return stage.apply(event)[0]
 
-    async def slowly_together(events: list[Event]) -> list[Event]:
-        return [await slowly(event) for event in events]
-
-    capacity = process.chance.choice([1, 3, 100])
-    if stage.kind == "calls":
-        return stream.map_async(slowly, name=name, capacity=capacity, type=Event)
-    if stage.kind == "batched calls":
-        return stream.map_async_batch(
-            slowly_together, max_size=min(capacity, 5), name=name, capacity=capacity, type=Event
-        )
     return stream.map(slowly, name=name)
 
 
-def _branch(branch: BranchSpec, stream: Stream[Event], process: Process) -> None:
+def _branch(
+    branch: BranchSpec, stream: Stream[Event], right: Stream[Event] | None, process: Process
+) -> None:
+    # Rows keep their order where they stay in their subtask up to the sink.
     parallelism = process.chance.randint(1, 4)
-    out = _steps(branch, stream, process, parallelism)
+    if branch.calls is not None and branch.is_numbered:
+        parallelism = branch.calls_parallelism
+    out = main = _steps(branch, stream, right, process, parallelism)
+    if branch.calls is not None:
+        name, subtasks = f"{branch.name}-calls", branch.calls_parallelism
+        if not branch.is_numbered:
+            subtasks = process.chance.randint(1, 4)
+        main = add_calls(out, branch.calls, _as_it_is, process, name=name, parallelism=subtasks)
     for sink in branch.sinks:
-        ordered = branch.kind in NUMBERED
-        subtasks = parallelism if ordered else process.chance.randint(1, 4)
-        taken = out if sink.takes == "main" else out.side_output(SIDE_TAGS[sink.takes])
+        subtasks = parallelism if branch.is_numbered else process.chance.randint(1, 4)
+        taken = main if sink.takes == "main" else out.side_output(SIDE_TAGS[sink.takes])
         taken.sink(_sink(sink, process), name=sink.name, parallelism=subtasks)
+    for output in branch.outputs:
+        process.outputs[output.name] = main.output(
+            output.name,
+            capacity=output.capacity,
+            policy=output.policy,
+            when=output.when,
+            parallelism=process.chance.randint(1, 4),
+        )
+
+
+def _as_it_is(row: Any) -> Any:
+    return row
 
 
 def _steps(
-    branch: BranchSpec, stream: Stream[Event], process: Process, parallelism: int
+    branch: BranchSpec,
+    stream: Stream[Event],
+    right: Stream[Event] | None,
+    process: Process,
+    parallelism: int,
 ) -> Stream[Any]:
     name: dict[str, Any] = {"name": branch.name, "parallelism": parallelism}
+    if right is not None:
+        return _connected(branch, stream, right, process, name)
     if branch.kind == "tally":
         return stream.process(lambda: Tally(process), **name)
     if branch.kind in ("same", "windows", "delayed"):
@@ -103,6 +147,23 @@ def _steps(
         return by_split.reduce(lambda one, two: two if two.number % 3 else one, **name)
     counted = by_split.count(name=f"{branch.name}-first", parallelism=process.chance.randint(1, 4))
     return counted.key_by(lambda row: row[1] % 3, name=f"{branch.name}-again").count(**name)
+
+
+def _connected(
+    branch: BranchSpec,
+    stream: Stream[Event],
+    right: Stream[Event],
+    process: Process,
+    name: dict[str, Any],
+) -> Stream[Any]:
+    if branch.kind == "marked":
+        return stream.connect(right.broadcast()).process(lambda: Marked(process), **name)
+    if branch.kind == "ruled":
+        by_split = stream.key_by(lambda e: (e.split, e.key, e.copy), name=f"{branch.name}-key")
+        return by_split.connect(right.broadcast()).process(lambda: Ruled(process), **name)
+    left = stream.key_by(lambda event: event.key, name=f"{branch.name}-key")
+    other = right.key_by(lambda event: event.key, name=f"{branch.name}-right-key")
+    return left.connect(other).process(lambda: Joined(process), **name)
 
 
 def _sink(sink: SinkSpec, process: Process) -> Sink[Any]:

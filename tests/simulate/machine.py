@@ -12,13 +12,14 @@ from collections import Counter
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import anyio
 from anyio.lowlevel import checkpoint
 
 from flowrt.contract.waiting import sleep_ms
 from flowrt.contract.world import World
+from flowrt.runtime.output import JobOutput
 from flowrt.testing.memory_files import MemoryFiles
 from flowrt.testing.world import ManualClock, SeededRandomness
 from tests.simulate.faults import Call, DiedError, Faults, InjectedError
@@ -48,6 +49,8 @@ class Machine:
     counts: Counter[str] = field(default_factory=Counter)
     trace: list[str] = field(default_factory=list)
     """What happened, line by line; kept only where asked for."""
+    violations: list[str] = field(default_factory=list)
+    """What flowrt did that it must not, where to raise would be no use."""
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
@@ -90,10 +93,13 @@ class Process:
         self.alive = True
         self.failed = False
         """Whether an error was injected."""
+        self.disk_failed = False
         self.operations = 0
         self.hits: Counter[str] = Counter()
         self.scope = anyio.CancelScope()
         self.chance = random.Random(f"{machine.seed} process {self.number}")
+        self.outputs: dict[str, JobOutput[Any]] = {}
+        """The outputs of the flow that runs here."""
         self.files = ProcessFiles(self)
         self.world = World(
             machine.clock,
@@ -217,5 +223,6 @@ class Process:
 
     def _count_error(self, kind: str, what: str) -> None:
         self.failed = True
+        self.disk_failed |= kind == "I/O errors"
         self.machine.counts[kind] += 1
         self.machine.note(f"{self.number} error: {kind}, {what}")

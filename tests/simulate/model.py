@@ -13,8 +13,16 @@ from tests.journeys.crash.judge import Verdict, judge
 from tests.simulate.ends import Event
 from tests.simulate.flows import OUTPUT
 from tests.simulate.machine import START_MS
-from tests.simulate.operators import WINDOW_MS, delayed_row, same_row, window_end
-from tests.simulate.spec import NUMBERED, BranchKind, BranchSpec, SinkSpec, Spec
+from tests.simulate.operators import (
+    WINDOW_MS,
+    are_pair,
+    delayed_row,
+    pair_row,
+    same_row,
+    window_end,
+)
+from tests.simulate.outputs import OutputSpec
+from tests.simulate.spec import BROADCAST, BranchKind, BranchSpec, SinkSpec, Spec
 
 Rows = Iterable[Any]
 
@@ -27,6 +35,19 @@ def judge_all(spec: Spec, disk: MemoryFiles) -> Verdict:
             found = _judge(spec, branch, sink, written(sink, disk))
             found.examples = [f"{sink.name}: {example}" for example in found.examples]
             verdict.add(found)
+        for output in branch.outputs:
+            verdict.add(_judge_output(spec, branch, output))
+    return verdict
+
+
+def _judge_output(spec: Spec, branch: BranchSpec, output: OutputSpec) -> Verdict:
+    """Judge what an output gave in all lives: what a life that died did not take is lost."""
+    expected = map(msgspec.json.encode, _expected(spec, branch, branch.sinks[0]))
+    verdict = judge(expected, [msgspec.json.encode(row) for row in output.got], complete=False)
+    if output.when == "at_once" or output.may_repeat:
+        verdict.repeated = 0
+        verdict.examples.clear()
+    verdict.examples = [f"{output.name}: {example}" for example in verdict.examples]
     return verdict
 
 
@@ -42,10 +63,14 @@ def _judge(spec: Spec, branch: BranchSpec, sink: SinkSpec, got: list[bytes]) -> 
     expected = [msgspec.json.encode(row) for row in _expected(spec, branch, sink)]
     if branch.kind == "tally":
         got = _one_tally(got)
+    seen = Verdict()
+    if branch.kind in BROADCAST:
+        got = _without_rules(got, branch, sink, seen)
     # A timer of processing time that is due when the input ends may never fire; none fires twice.
     complete = sink.takes != "ticks"
-    numbered = _number if branch.kind in NUMBERED and sink.roll_epochs == 1 else None
+    numbered = _number if branch.is_numbered and sink.roll_epochs == 1 else None
     verdict = judge(expected, got, numbered, complete=complete)
+    verdict.add(seen)
     if spec.delivery == "at_least_once":
         verdict.repeated = 0
         verdict.examples = [line for line in verdict.examples if line.startswith("lost")]
@@ -55,6 +80,26 @@ def _judge(spec: Spec, branch: BranchSpec, sink: SinkSpec, got: list[bytes]) -> 
 def _number(line: bytes) -> tuple[Hashable, int]:
     key, figure = msgspec.json.decode(line)
     return tuple(key), figure if isinstance(figure, int) else figure[0]
+
+
+def _without_rules(
+    lines: list[bytes], branch: BranchSpec, sink: SinkSpec, verdict: Verdict
+) -> list[bytes]:
+    """Judge the rules that rows saw: each rule once, and no fewer than the row of a key before."""
+    assert branch.right is not None
+    most = len(branch.right.events())
+    seen: dict[str, int] = {}
+    rows = []
+    for line in lines:
+        who, (number, last, count) = msgspec.json.decode(line)
+        rows.append(msgspec.json.encode([who, number]))
+        verdict.wrong += not 0 <= last == count <= most
+        goes_back = branch.is_numbered and sink.roll_epochs == 1 and last < seen.get(str(who), 0)
+        verdict.reordered += goes_back
+        seen[str(who)] = last
+        if last != count or goes_back:
+            verdict.examples.append(f"rules: {line.decode()} of {most}")
+    return rows
 
 
 def _one_tally(lines: list[bytes]) -> list[bytes]:
@@ -70,7 +115,20 @@ def _expected(spec: Spec, branch: BranchSpec, sink: SinkSpec) -> Rows:
     if sink.takes == "ticks":
         windows = {(event.key, (window_end(event) - START_MS) // WINDOW_MS) for event in events}
         return [["tick", key, window] for key, window in windows]
+    if branch.kind == "joined":
+        assert branch.right is not None
+        return _joined(events, branch.right.events())
     return MODELS[branch.kind](events)
+
+
+def _joined(lefts: list[Event], rights: list[Event]) -> Rows:
+    for left in lefts:
+        for right in rights:
+            if left.key == right.key and are_pair(left, right):
+                yield pair_row(left, right)
+    left_keys, right_keys = (Counter(e.key for e in events) for events in (lefts, rights))
+    for key in left_keys | right_keys:
+        yield ["ended", key, left_keys[key], right_keys[key]]
 
 
 def _fold(first: Callable[[Event], Any], add: Callable[[Any, Event], Any]) -> Any:
@@ -119,5 +177,7 @@ MODELS: dict[BranchKind, Callable[[list[Event]], Rows]] = {
     "recount": _recount,
     "windows": _windows,
     "delayed": lambda events: [delayed_row(event) for event in events],
+    "ruled": _fold(lambda event: 1, lambda count, event: count + 1),
+    "marked": lambda events: [[same_row(event), 0] for event in events],
     "tally": lambda events: [["tally", len(events)]] if events else [],
 }

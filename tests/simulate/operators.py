@@ -10,7 +10,9 @@ from typing import Any, Final, NamedTuple
 
 from flowrt import (
     AggregatingState,
+    BroadcastState,
     Context,
+    CoOperator,
     ListState,
     MapState,
     Operator,
@@ -173,3 +175,80 @@ class Tally(Operator[Event, Any]):
         if watermark == MAX_TIMESTAMP and self._seen:
             ctx.emit(["tally", self._seen])
             self._seen = 0
+
+
+class Joined(CoOperator[Event, Event, Any]):
+    """Pairs the records of two streams, whichever comes first; counts them when both have ended."""
+
+    lefts = ListState(Event)
+    rights = ListState(Event)
+
+    def __init__(self, process: Process) -> None:
+        self._outside = process
+
+    def process_left(self, event: Event, ctx: Context) -> None:
+        self.lefts.add(event)
+        self._outside.stumble()
+        for other in self.rights:
+            self._pair(event, other, ctx)
+        ctx.timers.register_event_time(FAR_MS)
+
+    async def process_right(self, event: Event, ctx: Context) -> None:
+        self.rights.add(event)
+        await self._outside.dawdle()
+        self._outside.stumble()
+        for other in self.lefts:
+            self._pair(other, event, ctx)
+        ctx.timers.register_event_time(FAR_MS)
+
+    def _pair(self, left: Event, right: Event, ctx: Context) -> None:
+        if are_pair(left, right):
+            ctx.emit(pair_row(left, right))
+
+    def on_timer(self, timestamp: int, ctx: Context) -> None:
+        ctx.emit(["ended", ctx.key, len(self.lefts), len(self.rights)])
+
+
+def are_pair(left: Event, right: Event) -> bool:
+    return left.number % 16 == right.number % 16
+
+
+def pair_row(left: Event, right: Event) -> Any:
+    return ["pair", *same_row(left)[1:], *same_row(right)[1:]]
+
+
+class Rules(CoOperator[Event, Event, Any]):
+    """Counts the rules, in two steps with a wait between them: no record may see only the first."""
+
+    rules = BroadcastState(str, int)
+
+    def __init__(self, process: Process) -> None:
+        self._outside = process
+
+    async def process_right(self, rule: Event, ctx: Context) -> None:
+        self.rules.put("last", rule.number + 1)
+        await self._outside.dawdle()
+        self._outside.stumble()
+        self.rules.put("count", self.rules.get("count", 0) + 1)
+
+    def seen(self) -> tuple[int, int]:
+        return self.rules.get("last", 0), self.rules.get("count", 0)
+
+
+class Ruled(Rules):
+    """Numbers the records of a key, and tells which rules each has seen."""
+
+    count = ReducingState(int.__add__, int)
+
+    def process_left(self, event: Event, ctx: Context) -> None:
+        self.count.add(1)
+        self._outside.stumble()
+        ctx.emit((ctx.key, (self.count.get(), *self.seen())))
+
+
+class Marked(Rules):
+    """Tells which rules a record has seen; has no keys."""
+
+    def process_left(self, event: Event, ctx: Context) -> None:
+        self._outside.stumble()
+        ctx.emit((same_row(event), (0, *self.seen())))

@@ -6,7 +6,7 @@ import errno
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flowrt.contract.world import FileLock
+from flowrt.contract.world import Entry, FileLock
 from tests.simulate.faults import Call, DiedError
 
 if TYPE_CHECKING:
@@ -69,6 +69,9 @@ class ProcessFiles:
 
     async def names(self, path: str) -> list[str]:
         return await self._do("names", path, lambda: self._disk.names(path))
+
+    async def entries(self, path: str) -> list[Entry] | None:
+        return await self._do("entries", path, lambda: self._disk.entries(path))
 
     async def size(self, path: str) -> int | None:
         return await self._do("size", path, lambda: self._disk.size(path))

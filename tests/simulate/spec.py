@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias
 
 import msgspec
 
 from flowrt.contract.snapshot import Delivery
+from flowrt.runtime.output import Policy, When
+from tests.simulate.calls import Calls
 from tests.simulate.ends import Event, Shelf, Table
 from tests.simulate.machine import START_MS
+from tests.simulate.outputs import OutputSpec
 
-StageKind: TypeAlias = Literal["map", "async map", "calls", "batched calls", "filter", "double"]
+StageKind: TypeAlias = Literal["map", "async map", "calls", "filter", "double"]
 BranchKind: TypeAlias = Literal[
-    "same", "running", "count", "max", "reduce", "recount", "windows", "delayed", "tally"
+    "same",
+    "running",
+    "count",
+    "max",
+    "reduce",
+    "recount",
+    "windows",
+    "delayed",
+    "tally",
+    "joined",
+    "ruled",
+    "marked",
 ]
 SinkType: TypeAlias = Literal["file", "repeatable", "deciding", "direct"]
 
@@ -23,7 +37,7 @@ STAGES: Final[tuple[StageKind, ...]] = (
     "map",
     "async map",
     "calls",
-    "batched calls",
+    "calls",
     "filter",
     "double",
 )
@@ -38,19 +52,42 @@ BRANCHES: Final[tuple[BranchKind, ...]] = (
     "windows",
     "delayed",
     "tally",
+    "joined",
+    "ruled",
+    "marked",
 )
-NUMBERED: Final[tuple[BranchKind, ...]] = ("running", "count")
+NUMBERED: Final[tuple[BranchKind, ...]] = ("running", "count", "ruled")
 """Branches whose rows are numbered within their key, so that their order can be judged."""
+ORDERED: Final[tuple[BranchKind, ...]] = ("running", "max", "reduce")
+"""Branches whose rows depend on the order of the records of a key."""
+BROADCAST: Final[tuple[BranchKind, ...]] = ("ruled", "marked")
+"""Branches with rules: when which of them comes is open, so a row says what it saw."""
+SHOWN: Final[tuple[BranchKind, ...]] = (
+    "same",
+    "running",
+    "count",
+    "max",
+    "reduce",
+    "recount",
+    "windows",
+    "delayed",
+    "joined",
+)
+"""Branches that may have an output: their rows are the same, however often they are made."""
 SIDES: Final[dict[BranchKind, str]] = {"same": "odd", "windows": "ticks"}
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A step without state; `apply` says what it makes of a record."""
+    """A step without state; `apply` says what it makes of a record, and `calls` how it asks."""
 
     kind: StageKind
     number: int
     new_chain: bool
+    calls: Calls
+
+    def __str__(self) -> str:
+        return f"{self.calls if self.kind == 'calls' else self.kind} {self.number}"
 
     def apply(self, event: Event) -> list[Event]:
         if self.kind == "filter":
@@ -89,14 +126,27 @@ class SinkSpec:
     roll_epochs: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class BranchSpec:
-    """A line of steps behind some sources (by number), and its sinks."""
+    """A line of steps behind some sources (by number), and its sinks.
+
+    `right` is the second input, if any. `calls` are made for each row, in front of the sinks, by a
+    step whose parallelism stays.
+    """
 
     name: str
     kind: BranchKind
     sources: list[int]
+    right: SourceSpec | None = None
+    calls: Calls | None = None
+    calls_parallelism: int = 1
     sinks: list[SinkSpec] = field(default_factory=list)
+    outputs: list[OutputSpec] = field(default_factory=list)
+
+    @property
+    def is_numbered(self) -> bool:
+        """Whether the rows of a key leave in the order of their numbers."""
+        return self.kind in NUMBERED and (self.calls is None or self.calls.ordered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,16 +160,20 @@ class Spec:
     """The parallelism up to the exchange, where it must stay."""
 
     @property
-    def has_calls(self) -> bool:
-        """Whether records may be in flight in a step without keys.
+    def keeps_front(self) -> bool:
+        """Whether records in flight in a step without keys must keep their order.
 
-        Where its parallelism changes they are spread anew, and so lose their order.
+        Where its parallelism changes they are spread anew, and so lose it.
         """
         stages = [stage for source in self.sources for stage in source.stages]
-        return any(stage.kind in ("calls", "batched calls") for stage in stages)
+        needs_order = any(branch.kind in ORDERED for branch in self.branches)
+        return needs_order and any(stage.kind == "calls" for stage in stages)
 
     def has_sink(self, kind: SinkType) -> bool:
         return any(sink.kind == kind for branch in self.branches for sink in branch.sinks)
+
+    def outputs(self) -> list[OutputSpec]:
+        return [output for branch in self.branches for output in branch.outputs]
 
     def events(self, branch: BranchSpec) -> list[Event]:
         """Return what reaches a branch, split by split."""
@@ -129,11 +183,13 @@ class Spec:
         lines = [f"delivery {self.delivery}"]
         for source in self.sources:
             sizes = {split: len(events) for split, events in source.shelf.splits.items()}
-            stages = ", ".join(f"{stage.kind} {stage.number}" for stage in source.stages)
+            stages = ", ".join(map(str, source.stages))
             lines.append(f"source {source.shelf.name}: {sizes} {stages}")
         for branch in self.branches:
-            sinks = ", ".join(f"{sink.name} ({sink.kind})" for sink in branch.sinks)
-            lines.append(f"branch {branch.name} of {branch.sources}: {branch.kind} to {sinks}")
+            ends = [f"{sink.name} ({sink.kind})" for sink in branch.sinks]
+            steps = [branch.kind, *([] if branch.calls is None else [str(branch.calls)])]
+            to = ", ".join([*ends, *map(str, branch.outputs)])
+            lines.append(f"branch {branch.name} of {branch.sources}: {', '.join(steps)} to {to}")
         return "\n".join(lines)
 
 
@@ -147,15 +203,65 @@ def draw_spec(chance: random.Random) -> Spec:
         spec.sources.append(_draw_source(f"s{number}", chance))
     for number in range(chance.choice([1, 1, 2, 3])):
         some = chance.sample(range(len(spec.sources)), chance.randint(1, len(spec.sources)))
-        kind = "same" if weak else chance.choice(BRANCHES)
-        spec.branches.append(BranchSpec(f"b{number}", kind, sorted(some)))
+        spec.branches.append(_draw_branch(f"b{number}", sorted(some), weak, chance))
     read = {number for branch in spec.branches for number in branch.sources}
     spec.branches[0].sources.extend(set(range(len(spec.sources))) - read)
+    _order_where_needed(spec)
     for branch in spec.branches:
         takes = ["main", SIDES[branch.kind]] if branch.kind in SIDES else ["main"]
         for what in takes:
             branch.sinks.append(_draw_sink(spec, f"{branch.name}-{what}", what, chance))
+        if branch.kind in SHOWN and not weak and chance.random() < 0.4:
+            _draw_output(branch, chance)
     return spec
+
+
+def _draw_branch(name: str, sources: list[int], weak: bool, chance: random.Random) -> BranchSpec:
+    kind: BranchKind = "same" if weak else chance.choice(BRANCHES)
+    branch = BranchSpec(name, kind, sources)
+    if kind == "joined":
+        branch.right = _draw_source(f"{name}-right", chance)
+    elif kind in BROADCAST:
+        branch.right = _draw_rules(f"{name}-rules", chance)
+    if chance.random() < 0.25:
+        branch.calls, branch.calls_parallelism = _draw_calls(chance), chance.randint(1, 4)
+    return branch
+
+
+def _draw_calls(chance: random.Random) -> Calls:
+    return Calls(
+        ordered=chance.random() < 0.6,
+        batched=chance.random() < 0.4,
+        tries=chance.choice([0, 1, 3]),
+        has_timeout=chance.random() < 0.5,
+    )
+
+
+def _order_where_needed(spec: Spec) -> None:
+    """Let the calls in front of branches that need the order of records keep it."""
+    for branch in spec.branches:
+        for number in branch.sources if branch.kind in ORDERED else ():
+            stages = spec.sources[number].stages
+            stages[:] = [
+                replace(stage, calls=replace(stage.calls, ordered=True)) for stage in stages
+            ]
+
+
+def _draw_output(branch: BranchSpec, chance: random.Random) -> None:
+    """Put an output beside the first sink, which becomes a table that knows its epochs."""
+    sink = branch.sinks[0] = replace(branch.sinks[0], kind="repeatable", roll_epochs=1)
+    policies: list[Policy] = ["wait", "wait", "drop_oldest", "drop_newest", "latest"]
+    policy = chance.choice(policies)
+    capacity = None if policy == "latest" else chance.choice([1, 3, 20, None])
+    when: When = "committed" if chance.random() < 0.5 else "at_once"
+    name = f"{branch.name}-output"
+    branch.outputs.append(OutputSpec(name, sink.table, policy, when, capacity))
+
+
+def _draw_rules(name: str, chance: random.Random) -> SourceSpec:
+    """Draw rules: numbered, one after the other."""
+    rules = [Event(name, number, 0, START_MS) for number in range(chance.choice([0, 1, 5, 20]))]
+    return SourceSpec(Shelf(name, {f"{name}.0": rules}), [], 0, 0)
 
 
 def _draw_source(name: str, chance: random.Random) -> SourceSpec:
@@ -170,7 +276,12 @@ def _draw_source(name: str, chance: random.Random) -> SourceSpec:
             events.append(Event(f"{name}.{split}", number, key, at - late_ms))
         splits[f"{name}.{split}"] = events
     stages = [
-        Stage(chance.choice(STAGES), chance.choice([3, 5, 7]), chance.random() < 0.3)
+        Stage(
+            chance.choice(STAGES),
+            chance.choice([3, 5, 7]),
+            chance.random() < 0.3,
+            _draw_calls(chance),
+        )
         for _ in range(chance.choice([0, 0, 1, 2, 3]))
     ]
     return SourceSpec(Shelf(name, splits), stages, chance.choice([0, 0, 1, 2]), disorder_ms)

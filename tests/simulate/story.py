@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 import anyio
+from anyio.abc import TaskGroup
 
 import flowrt
 from flowrt import FixedDelay, FlowrtError, Job, LeaseError, NoRestart
@@ -20,6 +21,7 @@ from tests.simulate.flows import build_flow
 from tests.simulate.loops import Loop, run_simulated
 from tests.simulate.machine import Machine, Process, current
 from tests.simulate.model import judge_all
+from tests.simulate.outputs import Reading
 from tests.simulate.spec import Spec, draw_spec
 
 Ending: TypeAlias = Literal["run", "drain", "cancel", "savepoint", "hand over", "intrude"]
@@ -63,6 +65,8 @@ def run_seed(seed: int, *, keep_trace: bool = False) -> Result:
     arm_failpoints(machine.at_failpoint)
     try:
         run_simulated(loop, story.run, machine.clock, str(seed))
+        if machine.violations:
+            raise ViolationError("; ".join(machine.violations))
     except (Exception, BaseExceptionGroup) as error:
         lines = "\n".join([str(story.spec), *story.lines])
         what = "; ".join(f"{type(one).__name__}: {one}" for one in leaves(error))
@@ -164,6 +168,9 @@ class Life:
             if not self.process.alive:
                 self.state = f"dead ({self.faults.death})"
             self.process.end()
+            for output in self.story.spec.outputs():
+                # Where a checkpoint cannot be read the job may go on from the one before.
+                output.may_repeat |= self.process.disk_failed
             self.story.lines.append(
                 f"life {number}: {self.ending} after {self.after_ms} ms, {self.faults}, "
                 f"{self.process.operations} operations: {self.state}"
@@ -173,6 +180,15 @@ class Life:
             self.over.set()
 
     async def _run(self) -> None:
+        readings: list[Reading] = []
+        async with anyio.create_task_group() as readers:
+            await self._run_job(readers, readings)
+        if self.process.alive and self.state in ("finished", "drained"):
+            for reading in readings:
+                reading.judge()
+                self.machine.counts["outputs judged"] += 1
+
+    async def _run_job(self, readers: TaskGroup, readings: list[Reading]) -> None:
         flow = build_flow(self.story.spec, self.process)
         restart = FixedDelay("50ms", attempts=20) if self.chance.random() < 0.6 else NoRestart()
         async with flowrt.start(
@@ -191,6 +207,11 @@ class Life:
             if job.status().restored_epoch is not None:
                 self.machine.counts["restores"] += 1
             self.story.restore = None
+            for output in self.story.spec.outputs():
+                reading = Reading(output, job, self.process)
+                readings.append(reading)
+                readers.start_soon(reading.run)
+                output.may_repeat |= self.take_over
             if self.ending != "run":
                 await self._until(job, self.after_ms)
                 await self._end(job)
@@ -268,6 +289,8 @@ class Life:
         await job.cancel()
         if story.spec.has_sink("deciding") and job.status().epoch != epoch:
             return  # its sink would not go back
+        for output in story.spec.outputs():
+            output.may_repeat = True  # what was shown since the savepoint comes again
         story.folder = f"/checkpoints-{story.savepoints}"
         story.restore = path
         self.machine.note(f"{self.process.number} wrote savepoint {epoch} in {path}")

@@ -17,7 +17,10 @@ from typing import Any
 import pytest
 
 from flowrt.checkpoint import disk
+from flowrt.dataflow.in_flight_snapshot import SnapshotForm
 from flowrt.dataflow.inputs import Inputs
+from flowrt.runtime.output import JobOutput
+from flowrt.state.broadcast import BroadcastStates
 from tests.simulate.ends import TableSink
 from tests.simulate.report import FIGURES, Figures, again
 from tests.simulate.story import BadRunError, run_seed
@@ -117,7 +120,7 @@ def test_it_finds_a_sink_that_commits_twice(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(TableSink, "_show", show)
 
-    assert finds_something()
+    assert finds("surplus: [")
 
 
 @pytest.mark.skipif(SEED != "", reason="SEED asks for one seed only")
@@ -128,17 +131,45 @@ def test_it_finds_a_manifest_that_is_not_synced(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr("flowrt.checkpoint.store.write_durably", write)
 
-    assert finds_something()
+    assert finds("is torn or damaged")
 
 
 @pytest.mark.skipif(SEED != "", reason="SEED asks for one seed only")
 def test_it_finds_barriers_that_are_not_aligned(monkeypatch: pytest.MonkeyPatch) -> None:
-    unaligned = lambda channels, blocking: Inputs(channels, blocking=False)  # noqa: E731
+    def unaligned(channels: Any, **options: Any) -> Inputs:
+        return Inputs(channels, **{**options, "blocking": False})
+
     monkeypatch.setattr("flowrt.runtime.wiring.Inputs", unaligned)
 
-    assert finds_something(first=40)
+    assert finds("surplus: [")
 
 
-def finds_something(first: int = 0) -> bool:
-    """Say whether a seed goes wrong; `first` is near one that does, to be quick."""
-    return any(run_seeds(range(seed, seed + 1)).bad for seed in range(first, first + 400))
+@pytest.mark.skipif(SEED != "", reason="SEED asks for one seed only")
+def test_it_finds_records_in_flight_that_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SnapshotForm, "snapshot", lambda self, in_flight: None)
+
+    assert finds("lost: [")
+
+
+@pytest.mark.skipif(SEED != "", reason="SEED asks for one seed only")
+def test_it_finds_rules_that_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BroadcastStates, "restore", lambda self, states: None)
+
+    assert finds("rules: [", first=20)
+
+
+@pytest.mark.skipif(SEED != "", reason="SEED asks for one seed only")
+def test_it_finds_an_output_that_shows_an_epoch_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def commit(self: JobOutput[Any], epoch: int, committables: object) -> None:
+        for subtask in sorted(self._held.get(epoch, {})):
+            self.show(self._held[epoch][subtask])
+
+    monkeypatch.setattr(JobOutput, "commit", commit)
+
+    assert finds("gave what is not in the table", first=15)
+
+
+def finds(what: str, first: int = 0) -> bool:
+    """Say whether a seed goes wrong in this way; `first` is near one that does, to be quick."""
+    seeds = range(first, first + 400)
+    return any(what in bad for seed in seeds for bad in run_seeds(range(seed, seed + 1)).bad)
