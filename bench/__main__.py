@@ -17,6 +17,8 @@ QUESTIONS = (
     "slow_sink_memory",
     "latency",
     "drain",
+    "slow_task",
+    "watched_folder",
 )
 
 

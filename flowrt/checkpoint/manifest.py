@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
 from flowrt.checkpoint.names import Made
 from flowrt.checkpoint.plain import from_json, to_json
-from flowrt.checkpoint.sealed import seal, unseal
+from flowrt.checkpoint.sealed import seal_as_it_is, unseal
 from flowrt.contract.errors import CheckpointError
 from flowrt.contract.snapshot import Delivery, OperatorSnapshot, SplitState, StateFile
 
@@ -68,14 +68,70 @@ class _Head(msgspec.Struct):
     format: int
 
 
-def encode_manifest(manifest: Manifest) -> bytes:
-    """Return the bytes of a manifest file; `CheckpointError` for data that cannot be kept."""
-    kept = [_map(part, to_json) for part in manifest.operators]
+class EncodedSplits:
+    """Splits as lines of the last manifest, so that one that ended long ago is not encoded again.
+
+    A source may have thousands of them, and hands in the same object for each in every epoch.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[int, _EndedSplit] = {}
+
+    def lines(self, parts: Sequence[OperatorSnapshot]) -> list[list[bytes]]:
+        """Return a line of JSON for each split of each part."""
+        last, now = self._last, dict[int, _EndedSplit]()
+        every = []
+        for part in parts:
+            lines = []
+            for split in part.splits:
+                # What is kept here lives on, so nothing else has its id.
+                ended = last.get(id(split))
+                if ended is None:
+                    ended = _EndedSplit(split, _line(split, part.operator))
+                if split.ended:
+                    now[id(split)] = ended
+                lines.append(ended.line)
+            every.append(lines)
+        self._last = now
+        return every
+
+
+class _EndedSplit(NamedTuple):
+    split: SplitState
+    line: bytes
+
+
+def _line(split: SplitState, operator: str) -> bytes:
+    return msgspec.json.encode(_map_split(split, operator, to_json))
+
+
+def encode_manifest(manifest: Manifest, splits: EncodedSplits | None = None) -> bytes:
+    """Return the bytes of a manifest file; `CheckpointError` for data that cannot be kept.
+
+    With `splits` those that ended are encoded once for all manifests.
+    """
     try:
-        body = msgspec.json.encode(replace(manifest, operators=kept))
+        lines = (splits or EncodedSplits()).lines(manifest.operators)
+        parts = [_encode_part(part, of) for part, of in zip(manifest.operators, lines, strict=True)]
+        head = msgspec.json.encode(replace(manifest, operators=[]))
     except UnicodeEncodeError as error:
         raise CheckpointError(f"the snapshot holds text that is not Unicode: {error}") from error
-    return seal("manifest", body)
+    return seal_as_it_is("manifest", _with_list(head, parts))
+
+
+def _encode_part(part: OperatorSnapshot, splits: list[bytes]) -> bytes:
+    """Return the JSON of an operator's part; its splits come last, each on a line of its own."""
+    fields = msgspec.structs.asdict(_map_values(part, to_json))
+    del fields["splits"]
+    return _with_list(msgspec.json.encode({**fields, "splits": []}), splits)
+
+
+def _with_list(body: bytes, items: list[bytes]) -> bytes:
+    """Lay out a JSON object whose last field is an empty list, with these items in that list."""
+    laid_out = msgspec.json.format(body, indent=2)
+    if not items:
+        return laid_out
+    return laid_out.removesuffix(b"]\n}") + b"\n" + b",\n".join(items) + b"\n]\n}"
 
 
 def decode_manifest(data: bytes, path: str) -> Manifest:
@@ -88,7 +144,7 @@ def decode_manifest(data: bytes, path: str) -> Manifest:
             "the flowrt that wrote it"
         )
     manifest = _DECODER.decode(body)
-    kept = [_map(part, lambda value, _: from_json(value)) for part in manifest.operators]
+    kept = [_map(part, _as_it_was) for part in manifest.operators]
     return replace(manifest, operators=kept)
 
 
@@ -96,22 +152,32 @@ class FormatError(CheckpointError):
     """A manifest is whole, but of a format that this version does not read."""
 
 
+def _as_it_was(value: Any, what: str) -> Any:
+    return from_json(value)
+
+
 def _map(part: OperatorSnapshot, change: Callable[[Any, str], Any]) -> OperatorSnapshot:
     """Change all fields that users fill."""
+    splits = [_map_split(split, part.operator, change) for split in part.splits]
+    return replace(_map_values(part, change), splits=splits)
+
+
+def _map_values(part: OperatorSnapshot, change: Callable[[Any, str], Any]) -> OperatorSnapshot:
+    """Change all fields that users fill but those of splits."""
     of = f"operator {part.operator!r}"
     return replace(
         part,
         data=change(part.data, f"what {of} keeps beside its state"),
         committable=change(part.committable, f"the committable of {of}"),
-        splits=[_map_split(split, of, change) for split in part.splits],
     )
 
 
-def _map_split(split: SplitState, of: str, change: Callable[[Any, str], Any]) -> SplitState:
+def _map_split(split: SplitState, operator: str, change: Callable[[Any, str], Any]) -> SplitState:
+    of = f"split {split.id!r} of operator {operator!r}"
     return replace(
         split,
-        data=change(split.data, f"the data of split {split.id!r} of {of}"),
-        position=change(split.position, f"the position of split {split.id!r} of {of}"),
-        watermark=change(split.watermark, f"the watermark of split {split.id!r} of {of}"),
-        version=change(split.version, f"the version of split {split.id!r} of {of}"),
+        data=change(split.data, f"the data of {of}"),
+        position=change(split.position, f"the position of {of}"),
+        watermark=change(split.watermark, f"the watermark of {of}"),
+        version=change(split.version, f"the version of {of}"),
     )

@@ -12,7 +12,7 @@ from flowrt.checkpoint.format import PIECE_BYTES
 from flowrt.checkpoint.manifest import Manifest, encode_manifest
 from flowrt.checkpoint.names import STATE_FOLDER, Made, manifest_name, state_name
 from flowrt.checkpoint.store import DirectoryStore
-from flowrt.contract.errors import CheckpointError
+from flowrt.contract.errors import CheckpointError, ConfigError
 from flowrt.contract.folders import make_folder_durably
 from flowrt.contract.snapshot import StateFile
 
@@ -47,22 +47,19 @@ async def bring_in_savepoint(store: DirectoryStore, path: str, now_ms: int) -> M
 
     Recovery then goes on from it. None where the store began with just this savepoint: whoever
     starts the same command again after a crash wants the checkpoints that came since.
-    `CheckpointError` where the store holds others, or `path` holds no checkpoint, a damaged one, or
-    one of another flow.
+    `ConfigError` where the store holds others, or `path` holds no checkpoint or one of another
+    flow; `CheckpointError` where it is damaged.
     """
     origin = DirectoryStore(store.files, path, store.flow)
-    found = await origin.checkpoints()
-    old = await origin.read(found[0]) if found else None
+    old = await _savepoint_in(origin, store)
     if await store.checkpoints():
-        if old is not None and await _began_with(store) == _identity(old):
+        if await _began_with(store) == await _identity(origin, old):
             return None
-        raise CheckpointError(
+        raise ConfigError(
             f"the checkpoint folder {store.folder} already holds checkpoints, and did not begin "
             f"with the savepoint in {path}: restore a savepoint into a new folder, or go on from "
             "the checkpoints by leaving restore out"
         )
-    if old is None:
-        raise CheckpointError(f"there is no savepoint in {path}: no manifest lies there")
     problems = await origin.problems(old)
     if problems:
         raise CheckpointError(f"the savepoint in {path} is damaged: {'; '.join(problems)}")
@@ -73,7 +70,7 @@ async def bring_in_savepoint(store: DirectoryStore, path: str, now_ms: int) -> M
             await _copy(origin, before, store.state_path(after))
         await store.files.sync_folder(f"{store.folder}/{STATE_FOLDER}")
         # Before the manifest: a folder with checkpoints always says how it began.
-        begun = [_identity(old).encode()]
+        begun = [(await _identity(origin, old)).encode()]
         await write_durably(store.files, f"{store.folder}/{ORIGIN}", begun, lambda _: None)
     except OSError as error:
         raise disk_error(error, "bring in a savepoint", store.folder) from error
@@ -81,8 +78,25 @@ async def bring_in_savepoint(store: DirectoryStore, path: str, now_ms: int) -> M
     return manifest
 
 
-def _identity(savepoint: Manifest) -> str:
-    return blake2b(encode_manifest(savepoint), digest_size=16).hexdigest()
+async def _savepoint_in(origin: DirectoryStore, store: DirectoryStore) -> Manifest:
+    is_folder = await origin.files.is_folder(origin.folder)
+    found = await origin.checkpoints() if is_folder else []
+    if found:
+        return await origin.read(found[0])
+    why = "no manifest lies there" if is_folder else "no such folder"
+    instead = ""
+    if await store.checkpoints():
+        instead = f"; leave restore out to go on from the checkpoints in {store.folder}"
+    raise ConfigError(f"there is no savepoint in {origin.folder}: {why}{instead}")
+
+
+async def _identity(origin: DirectoryStore, savepoint: Manifest) -> str:
+    """Return a checksum of the manifest as it was written, by whatever version of flowrt."""
+    path = origin.manifest_path(savepoint.made)
+    try:
+        return blake2b(await origin.files.read(path), digest_size=16).hexdigest()
+    except OSError as error:
+        raise disk_error(error, "read a savepoint", origin.folder) from error
 
 
 async def _began_with(store: DirectoryStore) -> str | None:

@@ -13,7 +13,11 @@ _HEX = 32
 
 def seal(name: str, body: bytes) -> bytes:
     """Return JSON with a checksum in front of `body` (JSON too), which is called `name`."""
-    body = msgspec.json.format(body, indent=2)
+    return seal_as_it_is(name, msgspec.json.format(body, indent=2))
+
+
+def seal_as_it_is(name: str, body: bytes) -> bytes:
+    """Do what `seal` does for a body that is laid out for people already."""
     return _front(name, _checksum(body)) + body + b"\n}\n"
 
 

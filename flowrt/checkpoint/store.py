@@ -19,7 +19,7 @@ from flowrt.checkpoint.disk import TEMPORARY, delete_quietly, disk_error, write_
 from flowrt.checkpoint.fences import counts, needless
 from flowrt.checkpoint.format import batches, in_groups, read_blocks, read_index, verify_state_file
 from flowrt.checkpoint.lease import Lease
-from flowrt.checkpoint.manifest import Manifest, decode_manifest, encode_manifest
+from flowrt.checkpoint.manifest import EncodedSplits, Manifest, decode_manifest, encode_manifest
 from flowrt.checkpoint.names import (
     STATE_FOLDER,
     Made,
@@ -29,14 +29,14 @@ from flowrt.checkpoint.names import (
     parse_manifest,
     parse_state,
 )
-from flowrt.contract.errors import CheckpointError, LeaseError
+from flowrt.contract.errors import CheckpointError, ConfigError, LeaseError
 from flowrt.contract.failpoints import failpoint
 from flowrt.contract.snapshot import Block, StateFile
 from flowrt.contract.world import Files
 
 
-class OtherFlowError(CheckpointError):
-    """The checkpoints in a folder belong to another flow."""
+class OtherFlowError(ConfigError):
+    """The checkpoints in a folder belong to another flow: the folder is the wrong one."""
 
 
 class DirectoryStore:
@@ -51,6 +51,7 @@ class DirectoryStore:
         self._lease = lease
         self._keep = keep
         self._needed: dict[Made, frozenset[str]] = {}
+        self._encoded_splits = EncodedSplits()
 
     @property
     def lease(self) -> Lease:
@@ -81,7 +82,10 @@ class DirectoryStore:
         return max((fence.epoch for fence in fences), default=0)
 
     async def read(self, made: Made) -> Manifest:
-        """Return a manifest; `CheckpointError` where it is missing, damaged or of another flow."""
+        """Return a manifest; `CheckpointError` where it is missing or damaged.
+
+        `OtherFlowError` where it is of another flow.
+        """
         path = self.manifest_path(made)
         try:
             data = await self.files.read(path)
@@ -160,7 +164,7 @@ class DirectoryStore:
 
         `LeaseError` where the folder was taken over, `CheckpointError` where it cannot be written.
         """
-        data = encode_manifest(manifest)
+        data = encode_manifest(manifest, self._encoded_splits)
         await self.lease.check()
         try:
             await write_durably(
@@ -230,8 +234,8 @@ class DirectoryStore:
         if made not in self._needed:
             try:
                 self._needed[made] = frozenset((await self.read(made)).state_files())
-            except CheckpointError:
-                return False  # damaged: no recovery can ask for it
+            except (CheckpointError, OtherFlowError):
+                return False  # damaged, or put there by hand: no recovery can ask for it
         return True
 
     async def _delete_state(self, committed: Made, needed: frozenset[str]) -> None:

@@ -129,6 +129,15 @@ class Source(Generic[T]):
         """
         raise NotImplementedError(f"{type(self).__name__} has no splits method")
 
+    async def goes_on(self, split: Split, position: Position | None, ctx: SourceContext) -> bool:
+        """Say whether a split that comes back is still the one that was read to `position`.
+
+        Asked where one that had ended was not listed for a while, and is listed with other data or
+        another version. It then goes on there; otherwise, and by default, it is a new one of that
+        name and read from its beginning.
+        """
+        return False
+
     async def reader(
         self, split: Split, position: Position | None, ctx: SourceContext
     ) -> Reader[T]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class Alarm(Protocol):
@@ -42,6 +42,17 @@ class FileLock(Protocol):
     def release(self) -> None:
         """Give the lock back; may be called twice."""
         ...
+
+
+class Entry(NamedTuple):
+    """A name in a folder: that of a folder, or of a file with its size in bytes.
+
+    `size` is None for what is neither, or cannot be looked at: `Files.size` says what it is.
+    """
+
+    name: str
+    size: int | None
+    is_folder: bool = False
 
 
 class Files(Protocol):
@@ -81,6 +92,10 @@ class Files(Protocol):
 
     async def names(self, path: str) -> list[str]:
         """Return the names in a folder, sorted; [] where there is no such folder."""
+        ...
+
+    async def entries(self, path: str) -> list[Entry] | None:
+        """Return what is in a folder, by name, looked up in one go; None where it is no folder."""
         ...
 
     async def size(self, path: str) -> int | None:

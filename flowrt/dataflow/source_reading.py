@@ -23,11 +23,11 @@ from flowrt.contract.world import Clock
 from flowrt.dataflow.alarms import Alarms
 from flowrt.dataflow.blame import failures
 from flowrt.dataflow.chain import Chain
-from flowrt.dataflow.channel import RUN_LIMIT
 from flowrt.dataflow.event_time import event_times, observe, watermark_of
 from flowrt.dataflow.parking import ParkingSpot, parking_spot
-from flowrt.dataflow.run_length import RunLength
-from flowrt.dataflow.source_splits import SplitRun, Splits
+from flowrt.dataflow.run_length import RUN_LIMIT, RunLength
+from flowrt.dataflow.source_splits import Splits
+from flowrt.dataflow.split_run import SplitRun
 from flowrt.dataflow.throttle import Throttle
 from flowrt.dataflow.turn import Turn
 
@@ -160,9 +160,8 @@ class SourceReading:
         most = self._source.max_open_splits
         while self._queue and not (most and self._reading >= most):
             run = self._queue.popleft()
-            # From now on, and not only once its reader is open, it holds the watermark up.
-            run.reading = True
-            run.last_ms = self._clock.now_ms()
+            # Now, and not only once its reader is open: it holds the watermark up.
+            self._splits.begin(run, self._clock.now_ms())
             self._reading += 1
             self._group.start_soon(self._read_split, run)
 
@@ -194,7 +193,7 @@ class SourceReading:
                 if self.stopping:
                     return
                 if chunk is None:
-                    run.ended = True
+                    self._splits.end(run)
                     return
                 started = now_ns()
                 records = await send(chunk)

@@ -27,7 +27,8 @@ from flowrt.dataflow.chain import Chain, Cut
 from flowrt.dataflow.outputs import Outputs
 from flowrt.dataflow.parking import parking_spot
 from flowrt.dataflow.source_reading import SourceReading, asked
-from flowrt.dataflow.source_splits import SplitRun, Splits, twice_listed
+from flowrt.dataflow.source_splits import Splits, twice_listed
+from flowrt.dataflow.split_run import SplitRun
 
 _log = logging.getLogger("flowrt")
 
@@ -178,7 +179,16 @@ class SourceTask:
                 "listed is read from its beginning. Was the source given another path by mistake?",
                 operator,
             )
-        return self.splits.update(listed, self.desk.clock.now_ms())
+        back = [
+            split.id
+            for split, position in self.splits.come_back(listed)
+            if await asked(
+                operator,
+                f"look at split {split.id!r}",
+                self._source.goes_on(split, position, self._context),
+            )
+        ]
+        return self.splits.update(listed, self.desk.clock.now_ms(), frozenset(back))
 
     async def _discover(self) -> None:
         self._reading.add(await self._new_splits())

@@ -13,13 +13,14 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
+from operator import itemgetter
 from typing import Any, Final, TypeVar
 
 import anyio
 from anyio import to_thread
 from anyio.lowlevel import RunVar
 
-from flowrt.contract.world import Alarm, FileLock, World
+from flowrt.contract.world import Alarm, Entry, FileLock, World
 
 if sys.platform == "win32":
     import msvcrt
@@ -178,6 +179,10 @@ class SystemFiles:
         """See `Files.names`."""
         return await _in_thread(_names, path)
 
+    async def entries(self, path: str) -> list[Entry] | None:
+        """See `Files.entries`."""
+        return await _in_thread(_entries, path)
+
     async def size(self, path: str) -> int | None:
         """See `Files.size`."""
         return await _in_thread(_size, path)
@@ -241,6 +246,24 @@ def _names(path: str) -> list[str]:
         return []
 
 
+def _entries(path: str) -> list[Entry] | None:
+    try:
+        with os.scandir(path) as found:
+            return sorted(map(_entry, found), key=itemgetter(0))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _entry(found: os.DirEntry[str]) -> Entry:
+    try:
+        if found.is_dir():
+            return Entry(found.name, None, is_folder=True)
+        status = os.stat(found.path)  # what Windows keeps in the folder itself may be out of date
+    except OSError:  # deleted since, a link to nowhere, or not ours to see
+        return Entry(found.name, None)
+    return Entry(found.name, status.st_size if stat.S_ISREG(status.st_mode) else None)
+
+
 def _size(path: str) -> int | None:
     try:
         found = os.stat(path)
@@ -253,6 +276,15 @@ def _size(path: str) -> int | None:
 
 
 def _lock(path: str) -> FileLock | None:
+    while True:
+        lock = _lock_once(path)
+        if lock is None or lock.has_name(path):
+            return lock
+        # Whoever held it deleted the file before giving it back: a new one may be there.
+        lock.release()
+
+
+def _lock_once(path: str) -> _SystemLock | None:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         if sys.platform == "win32":
@@ -274,6 +306,14 @@ class _SystemLock:
     def __init__(self, descriptor: int) -> None:
         self._descriptor: int | None = descriptor
         _held.add(self)
+
+    def has_name(self, path: str) -> bool:
+        """Say whether the file that is locked is still the one of that name."""
+        assert self._descriptor is not None
+        try:
+            return os.path.samestat(os.stat(path), os.fstat(self._descriptor))
+        except FileNotFoundError:
+            return False
 
     def release(self) -> None:
         """See `FileLock.release`."""

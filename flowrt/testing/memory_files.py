@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from operator import itemgetter
 from posixpath import commonprefix
 from typing import Final, Literal, TypeAlias
 
 from anyio.lowlevel import checkpoint
 
-from flowrt.contract.world import FileLock, Randomness
+from flowrt.contract.world import Entry, FileLock, Randomness
 
 Operation: TypeAlias = Literal[
     "read",
@@ -21,6 +22,7 @@ Operation: TypeAlias = Literal[
     "delete",
     "make_folder",
     "names",
+    "entries",
     "size",
     "lock",
 ]
@@ -257,6 +259,24 @@ class MemoryFiles:
         path = _here(path)
         inside = [*self._names, *(self._folders - _TOPS)]
         return sorted(name.rpartition("/")[2] for name in inside if _folder(name) == path)
+
+    async def entries(self, path: str) -> list[Entry] | None:
+        """See `Files.entries`."""
+        await self._enter("entries", path)
+        path = _here(path)
+        if path not in self._folders:
+            return None
+        files = [
+            Entry(name.rpartition("/")[2], len(content.now))
+            for name, content in self._names.items()
+            if _folder(name) == path
+        ]
+        folders = [
+            Entry(name.rpartition("/")[2], None, is_folder=True)
+            for name in self._folders - _TOPS
+            if _folder(name) == path
+        ]
+        return sorted([*files, *folders], key=itemgetter(0))
 
     async def size(self, path: str) -> int | None:
         """See `Files.size`."""

@@ -7,7 +7,13 @@ import json
 import msgspec
 import pytest
 
-from flowrt.checkpoint.manifest import FormatError, Manifest, decode_manifest, encode_manifest
+from flowrt.checkpoint.manifest import (
+    EncodedSplits,
+    FormatError,
+    Manifest,
+    decode_manifest,
+    encode_manifest,
+)
 from flowrt.checkpoint.names import Made
 from flowrt.checkpoint.sealed import seal
 from flowrt.contract.errors import CheckpointError
@@ -40,6 +46,52 @@ def test_a_manifest_is_json_that_people_can_read() -> None:
 
     assert json.loads(data)["manifest"]["flow"] == "orders"
     assert data.count(b"\n") > 20
+
+
+ENDED = SplitState("a.csv", "in/a.csv", {"byte": 7, "start": 1}, ended=True, records=3, version=7)
+OPEN = SplitState("b.csv", "in/b.csv", {"byte": 2, "start": 5}, records=1, version=9)
+
+
+def with_splits(*splits: SplitState) -> Manifest:
+    part = OperatorSnapshot("in", 0, splits=list(splits))
+    return msgspec.structs.replace(MANIFEST, operators=[part, *MANIFEST.operators[1:]])
+
+
+def test_a_split_is_a_line_without_what_it_does_not_say() -> None:
+    data = encode_manifest(with_splits(ENDED, OPEN))
+
+    line = (
+        b'{"id":"b.csv","data":"in/b.csv","position":{"byte":2,"start":5},"records":1,"version":9}'
+    )
+    assert line in data.splitlines()
+
+
+def test_a_manifest_with_every_field_of_a_split_is_read() -> None:
+    """As they were written before splits became lines."""
+    manifest = with_splits(ENDED, OPEN, SplitState("c", None, None, missing_since=5))
+    plain = msgspec.to_builtins(manifest)
+    for split in plain["operators"][0]["splits"]:
+        split |= {name: split.get(name) for name in ("watermark", "version", "missing_since")}
+        split |= {"idle": False, "ended": split.get("ended", False)}
+        split.setdefault("records", 0)
+    plain["operators"][-1]["committable"] = {"name": {"$bytes": "/w=="}}
+
+    assert decode_manifest(seal("manifest", msgspec.json.encode(plain)), "m.json") == manifest
+
+
+def test_a_split_that_ended_is_encoded_once_for_all_manifests() -> None:
+    splits = EncodedSplits()
+    states = [ENDED, OPEN, msgspec.structs.replace(ENDED, id="c.csv", watermark=(1, b"x"))]
+    for given in (states, states, states[1:], [], states[::-1], [*states, ENDED]):
+        manifest = with_splits(*given)
+        assert encode_manifest(manifest, splits) == encode_manifest(manifest)
+        assert decode_manifest(encode_manifest(manifest, splits), "m.json") == manifest
+
+    before = splits.lines(with_splits(ENDED, OPEN).operators)[0]
+    after = splits.lines(with_splits(ENDED, OPEN).operators)[0]
+    assert before == after
+    assert before[0] is after[0]
+    assert before[1] is not after[1]
 
 
 def test_what_it_knows() -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import errno
+from hashlib import blake2b
 
 import pytest
 
 from flowrt.checkpoint.lease import Lease
 from flowrt.checkpoint.manifest import Manifest
+from flowrt.checkpoint.names import manifest_name
 from flowrt.checkpoint.recovery import recover
-from flowrt.checkpoint.savepoint import bring_in_savepoint, write_savepoint
+from flowrt.checkpoint.savepoint import ORIGIN, bring_in_savepoint, write_savepoint
+from flowrt.checkpoint.sealed import seal, unseal
 from flowrt.checkpoint.store import DirectoryStore
 from flowrt.checkpoint.writer import StateWriter, Subtask
-from flowrt.contract.errors import CheckpointError
+from flowrt.contract.errors import CheckpointError, ConfigError
 from flowrt.contract.snapshot import OperatorSnapshot
 from tests.checkpoint.kit import FOLDER, Machine, State, frozen, load_state, manifest
 
@@ -129,6 +132,23 @@ async def test_a_folder_that_began_with_the_savepoint_is_left_as_it_is() -> None
     assert await other.checkpoints() == before
 
 
+async def test_a_savepoint_is_known_by_its_bytes_whatever_version_laid_them_out() -> None:
+    machine = Machine()
+    store = await machine.store()
+    whole = await checkpoint(store)
+    await write_savepoint(store, whole, SAVEPOINT)
+    path = f"{SAVEPOINT}/{manifest_name(whole.made)}"
+    other_layout = seal("manifest", unseal("manifest", machine.files.contents(path), path))
+    assert other_layout != machine.files.contents(path)
+    machine.files.replace(path, other_layout)
+    other = await other_store(machine)
+
+    assert await bring_in_savepoint(other, SAVEPOINT, now_ms=0) is not None
+    began = blake2b(other_layout, digest_size=16).hexdigest()
+    assert machine.files.contents(f"{OTHER}/{ORIGIN}") == began.encode()
+    assert await bring_in_savepoint(other, SAVEPOINT, now_ms=5) is None
+
+
 async def test_a_folder_that_began_with_another_savepoint_is_refused() -> None:
     machine = Machine()
     store = await machine.store()
@@ -137,7 +157,7 @@ async def test_a_folder_that_began_with_another_savepoint_is_refused() -> None:
     other = await other_store(machine)
     await bring_in_savepoint(other, SAVEPOINT, now_ms=0)
 
-    with pytest.raises(CheckpointError, match="did not begin with the savepoint in /data/savep"):
+    with pytest.raises(ConfigError, match="did not begin with the savepoint in /data/savep"):
         await bring_in_savepoint(other, SAVEPOINT + "-2", now_ms=0)
 
 
@@ -146,7 +166,7 @@ async def test_a_savepoint_goes_into_a_new_folder_only() -> None:
     store = await machine.store()
     await write_savepoint(store, await checkpoint(store), SAVEPOINT)
 
-    with pytest.raises(CheckpointError, match="already holds checkpoints"):
+    with pytest.raises(ConfigError, match="already holds checkpoints"):
         await bring_in_savepoint(store, SAVEPOINT, now_ms=0)
 
 
@@ -154,13 +174,13 @@ async def test_no_savepoint_a_damaged_one_and_another_flows_are_refused() -> Non
     machine = Machine()
     store = await machine.store()
     other = await other_store(machine)
-    with pytest.raises(CheckpointError, match="there is no savepoint in /data/savepoint"):
+    with pytest.raises(ConfigError, match="there is no savepoint in /data/savepoint"):
         await bring_in_savepoint(other, SAVEPOINT, now_ms=0)
 
     whole = await checkpoint(store)
     await write_savepoint(store, whole, SAVEPOINT)
     other.flow = "clicks"
-    with pytest.raises(CheckpointError, match="'orders', not of 'clicks'"):
+    with pytest.raises(ConfigError, match="'orders', not of 'clicks'"):
         await bring_in_savepoint(other, SAVEPOINT, now_ms=0)
 
     other.flow = "orders"

@@ -10,7 +10,7 @@ from flowrt.checkpoint.manifest import encode_manifest
 from flowrt.checkpoint.names import Made
 from flowrt.checkpoint.store import DirectoryStore
 from flowrt.checkpoint.writer import StateWriter, Subtask
-from flowrt.contract.errors import CheckpointError, LeaseError
+from flowrt.contract.errors import CheckpointError, ConfigError, LeaseError
 from flowrt.contract.snapshot import OperatorSnapshot, StateFile
 from tests.checkpoint.kit import (
     ALL_GROUPS,
@@ -182,9 +182,7 @@ async def test_another_flows_checkpoint_is_refused_by_name() -> None:
     store = await machine.store(flow="orders")
     await store.write(manifest(store, 1))
 
-    with pytest.raises(
-        CheckpointError, match="holds checkpoints of flow 'orders', not of 'clicks'"
-    ):
+    with pytest.raises(ConfigError, match="holds checkpoints of flow 'orders', not of 'clicks'"):
         await machine.reader(flow="clicks").read(Made(1, 1))
 
 

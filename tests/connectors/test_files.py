@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from flowrt.connectors.files.csv_format import CsvFormat
 from flowrt.connectors.files.source import FileSource
 from flowrt.contract.errors import ConfigError, InputError
 from flowrt.contract.source import Source
+from flowrt.testing.world import MemoryFiles, manual_world
 from tests.connectors.kit import chunks_of, offset, open_reader, read_all, source_context
 
 pytestmark = pytest.mark.anyio
@@ -361,6 +362,49 @@ async def test_patterns(tmp_path: Path) -> None:
     assert await found("2013/0[2-9]/b.*") == ["2013/02/b.csv", "2013/02/b.txt"]
     assert await found("**/*.csv") == ["2013/01/a.csv", "2013/02/b.csv", "2014/c.csv", "d.csv"]
     assert await found("2014/**") == ["2014/c.csv"]
+    assert await found("*/02/b.csv") == ["2013/02/b.csv"]
+    assert await found("*/02/*.csv") == ["2013/02/b.csv"]
+    assert await found("2013/**/02/b.*") == ["2013/02/b.csv", "2013/02/b.txt"]
+    for nothing in ("*/02", "*/d.csv/x", "*/*/b.csv/*", "*/none.csv"):
+        with pytest.raises(ConfigError, match="has no file"):
+            await found(nothing)
+
+
+async def test_a_folder_is_looked_up_in_one_go_however_many_files_it_has() -> None:
+    world = manual_world()
+    asked: list[str] = []
+
+    class Asked(MemoryFiles):
+        def __getattribute__(self, name: str) -> Any:
+            if name in ("entries", "is_folder", "names", "size"):
+                asked.append(name)
+            return super().__getattribute__(name)
+
+    files = Asked()
+    world = replace(world, files=files)
+    for folder in ("in/1", "in/2"):
+        for name in range(50):
+            files.replace(f"{folder}/{name}.txt", b"x\n")
+
+    for path, count, calls in (("in/1", 50, 1), ("in/1/*.txt", 50, 3), ("in/*/*", 100, 5)):
+        asked.clear()
+        assert len(await FileSource(path, "text").splits(source_context(world))) == count
+        assert len(asked) == calls
+
+
+async def test_an_unchanged_file_is_the_same_split_each_time() -> None:
+    world = manual_world()
+    files = world.files
+    assert isinstance(files, MemoryFiles)
+    for name in "ab":
+        files.replace(f"in/{name}", b"x\n")
+    source = FileSource("in", "text", watch=True)
+    before = await source.splits(source_context(world))
+    files.replace("in/b", b"x\ny\n")
+    after = await source.splits(source_context(world))
+
+    assert after[0] is before[0]
+    assert (after[1].version, before[1].version) == (4, 2)
 
 
 async def test_a_name_with_wildcards_that_exists_is_that_file(tmp_path: Path) -> None:

@@ -211,6 +211,42 @@ async def test_another_longer_file_is_an_error(path: str, lines: int) -> None:
         await read_all(source, source_context(world), position=position)
 
 
+@PATHS
+@pytest.mark.parametrize("lines", [1, 1_500])
+async def test_a_file_that_comes_back_goes_on_if_it_begins_as_it_did(path: str, lines: int) -> None:
+    world = manual_world()
+    files, _ = controls(world)
+    before = b"a\n" + b"b\n" * lines
+    files.replace(path, packed(before, path))
+    source = FileSource(path, "text")
+    reader = await open_reader(source, source_context(world))
+    position = [chunk.position async for chunk in chunks_of(reader)][-1]
+
+    async def goes_on(content: bytes) -> bool:
+        files.replace(path, content)
+        (split,) = await source.splits(source_context(world))
+        return await source.goes_on(split, position, source_context(world))
+
+    assert await goes_on(packed(before, path))
+    assert await goes_on(packed(before + b"more\n", path))
+    assert not await goes_on(packed(b"c\n" + b"b\n" * (lines + 1), path))
+    assert not await goes_on(packed(before[:-1], path))
+    assert not await goes_on(b"no gzip" * 1_000)
+
+
+async def test_of_a_file_that_is_gone_or_was_not_read_nothing_is_known() -> None:
+    world = manual_world()
+    files, _ = controls(world)
+    files.replace("log", b"1\n")
+    source, ctx = FileSource("log"), source_context(world)
+    (split,) = await source.splits(ctx)
+
+    assert not await source.goes_on(split, None, ctx)
+    assert not await source.goes_on(split, 2, ctx)
+    files.forget("log")
+    assert not await source.goes_on(split, {"byte": 2, "start": 0}, ctx)
+
+
 async def test_waiting_for_a_file_to_grow_can_be_cancelled() -> None:
     world = manual_world()
     files, clock = controls(world)

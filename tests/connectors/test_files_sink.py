@@ -270,6 +270,7 @@ async def test_two_sinks_share_a_folder_with_prefixes_of_their_own(tmp_path: Pat
 async def test_two_sinks_with_one_prefix_are_refused(tmp_path: Path) -> None:
     sink = FileSink(tmp_path)
     await sink.recover(None, [], sink_context(operator="clean/1"))
+    await sink.commit(1, [])
     await sink.close()
 
     for _ in range(2):
@@ -296,6 +297,73 @@ async def test_two_sinks_that_claim_a_prefix_at_once_are_both_refused() -> None:
     with pytest.raises(SinkError, match="belong to another sink"):
         await FileSink("out").recover(None, [], ctx)
     assert racing.paths() == ["out/.part.clean.owner"]
+
+
+async def test_a_sink_that_was_refused_leaves_nothing() -> None:
+    world = manual_world()
+    files = world.files
+    assert isinstance(files, MemoryFiles)
+    first = FileSink("out")
+    ctx = sink_context(world)
+    await first.recover(None, [], ctx)
+    committable = await write_epoch(first, await first.writer(ctx, []), 1, [1])
+    await first.close()
+    before = files.paths()
+
+    moved = FileSink("elsewhere")
+    with pytest.raises(SinkError, match=r"lost .* bytes of epoch 1.*give the sink another name"):
+        await moved.recover(1, [committable], ctx)
+    await moved.close()
+    assert files.paths() == before
+    # As the error says: a sink of another name may write there.
+    await FileSink("elsewhere").recover(None, [], sink_context(world, operator="late"))
+
+
+async def test_parts_without_an_owner_are_not_marked_by_a_sink_that_is_refused() -> None:
+    world = manual_world()
+    files = world.files
+    assert isinstance(files, MemoryFiles)
+    files.replace("out/part-00000001-0-000000.jsonl", b"1\n")
+
+    sink = FileSink("out")
+    with pytest.raises(SinkError, match="1 parts of an earlier life"):
+        await sink.recover(None, [], sink_context(world))
+    await sink.close()
+
+    assert files.paths() == ["out/part-00000001-0-000000.jsonl"]
+
+
+async def test_a_mark_stays_where_the_sink_has_something() -> None:
+    world = manual_world()
+    files = world.files
+    assert isinstance(files, MemoryFiles)
+    ctx = sink_context(world)
+    sink = FileSink("out")
+    await sink.recover(None, [], ctx)
+    writer = await sink.writer(ctx, [])
+    await writer.write([1], None)
+    await writer.prepare(1)
+    await sink.close()
+    assert "out/.part.out.owner" in files.paths()
+
+    again = FileSink("out")
+    await again.recover(None, [], ctx)
+    await again.close()
+    assert files.paths() == ["out/.part.lock", "out/.part.out.owner"]
+
+
+async def test_a_mark_that_cannot_be_taken_away_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    world = manual_world()
+    files = world.files
+    assert isinstance(files, MemoryFiles)
+    sink = FileSink("out")
+    await sink.recover(None, [], sink_context(world))
+    files.fail("delete", ".owner", OSError(13, "not now"))
+
+    await sink.close()
+
+    assert "left its mark in out: [Errno 13] not now" in caplog.text
+    assert await files.lock("out/.part.lock") is not None
 
 
 async def test_a_second_job_on_a_prefix_is_refused_while_the_first_runs(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from flowrt.contract.elements import MIN_TIMESTAMP
 from flowrt.contract.snapshot import SplitState
 from flowrt.contract.source import UNKNOWN, Split
 from flowrt.contract.time import WatermarkStrategy
-from flowrt.dataflow.source_splits import FORGET_AFTER_MS, SplitRun, Splits, twice_listed
+from flowrt.dataflow.source_splits import FORGET_AFTER_MS, Splits, twice_listed
+from flowrt.dataflow.split_run import SplitRun
 
 MONOTONOUS = WatermarkStrategy.monotonous()
 NOW = 1_000
@@ -37,8 +38,14 @@ def reading(
     known = splits(strategy)
     runs = known.update(listed(*ids), NOW)
     for run in runs:
-        run.reading = True
+        known.begin(run, 0)
     return known, runs
+
+
+def end(known: Splits, run: SplitRun, *, at: int, records: int = 0) -> None:
+    known.begin(run, NOW)
+    run.position, run.records = at, records
+    known.end(run)
 
 
 def observe(run: SplitRun, timestamp: int) -> None:
@@ -61,7 +68,8 @@ def test_every_split_belongs_to_one_subtask_at_any_parallelism() -> None:
 
 def test_a_snapshot_brings_everything_back() -> None:
     known, (a, b) = reading("a", "b")
-    a.position, a.records, a.ended = 3, 30, True
+    a.position, a.records = 3, 30
+    known.end(a)
     b.position, b.records, b.idle = {"x": 1}, 5, True
     observe(b, 77)
     again = splits(MONOTONOUS, known.snapshot())
@@ -85,7 +93,7 @@ def test_a_restored_split_that_is_gone_is_read_on_unless_it_ended() -> None:
 
 def test_an_ended_split_is_remembered_for_a_day_after_it_was_listed() -> None:
     known, (a, b) = reading("a", "b")
-    a.ended = True
+    known.end(a)
     assert known.update(listed("a"), NOW) == []
     assert known.update([], NOW) == []
     assert known.update(listed("a"), NOW + 1) == []
@@ -101,7 +109,7 @@ def test_an_ended_split_is_remembered_for_a_day_after_it_was_listed() -> None:
 
 def test_the_day_goes_on_over_restarts() -> None:
     known, (a,) = reading("a")
-    a.ended = True
+    known.end(a)
     known.update([], NOW)
 
     again = splits(restored=known.snapshot())
@@ -129,7 +137,7 @@ def test_after_a_restart_an_ended_split_goes_on_where_its_version_says_so(
 ) -> None:
     known = splits()
     (run,) = known.update([before], NOW)
-    run.ended, run.position, run.records = True, 7, 3
+    end(known, run, at=7, records=3)
 
     assert known.update([now], NOW) == []
     again = splits(restored=known.snapshot())
@@ -143,7 +151,7 @@ def test_a_split_that_was_away_is_another_one_if_its_version_is() -> None:
     known = splits()
     runs = known.update([Split("a", None, 5), Split("b", None, 5)], NOW)
     for run in runs:
-        run.ended, run.position = True, 5
+        end(known, run, at=5)
     known.update([], NOW)
     back = [Split("a", None, 5), Split("b", None, 3)]
     again = splits(restored=known.snapshot())
@@ -153,6 +161,62 @@ def test_a_split_that_was_away_is_another_one_if_its_version_is() -> None:
     assert known.runs["a"].position == 5
     (a, b) = again.update(back, NOW)
     assert (a.position, a.ended, b.position, b.ended) == (5, True, None, False)
+
+
+def test_one_that_was_away_goes_on_where_the_source_says_that_it_is_the_same() -> None:
+    known = splits(MONOTONOUS)
+    (a, b) = known.update([Split("a", None, 5), Split("b", None, 5)], NOW)
+    end(known, a, at=5, records=2)
+    end(known, b, at=7)
+    known.update([], NOW)
+    back = [Split("c"), Split("b", None, 5), Split("a", None, 9)]
+    again = splits(restored=known.snapshot())
+    for splits_ in (known, again):
+        assert splits_.come_back([]) == []
+        assert splits_.come_back(back) == [(Split("a", None, 9), 5)]
+        splits_.update(back, NOW + 1, go_on={"a"})
+
+        run = splits_.runs["a"]
+        assert (run.split, run.position, run.records) == (Split("a", None, 9), 5, 2)
+        assert (run.ended, run.missing_since) == (False, None)
+        assert splits_.runs["b"].ended
+        assert splits_.come_back(back) == []
+        assert splits_.records() == 2
+    assert not known.finished()
+
+
+def test_those_that_go_on_are_read_in_the_order_of_the_list() -> None:
+    known = splits()
+    (b,) = known.update([Split("b", None, 5)], NOW)
+    end(known, b, at=5)
+    known.update([], NOW)
+
+    found = known.update([Split("a"), Split("b", None, 6), Split("c")], NOW, go_on={"b"})
+
+    assert ids(found) == ["a", "b", "c"]
+
+
+def test_one_that_is_forgotten_does_not_come_back() -> None:
+    known = splits()
+    (a,) = known.update([Split("a", None, 5)], NOW)
+    end(known, a, at=5)
+    known.update([], NOW)
+    known.update([], NOW + FORGET_AFTER_MS)
+
+    assert known.come_back([Split("a", None, 6)]) == []
+
+
+def test_an_ended_split_is_one_object_in_every_snapshot_until_it_changes() -> None:
+    known, (a, _) = reading("a", "b")
+    known.end(a)
+    before, after = known.snapshot(), known.snapshot()
+    assert before[0] is after[0]
+    assert before[1] is not after[1]
+
+    known.update(listed("b"), NOW)
+    assert known.snapshot()[0].missing_since == NOW
+    known.update(listed("a", "b"), NOW)
+    assert known.snapshot()[0] == before[0]
 
 
 def test_it_is_noticed_when_a_source_lists_only_what_the_snapshot_does_not_know() -> None:
@@ -172,9 +236,9 @@ def test_two_splits_with_one_id_are_noticed() -> None:
 
 def test_finished_is_when_all_are_read_to_their_end() -> None:
     known, (a, b) = reading("a", "b")
-    a.ended = True
+    known.end(a)
     assert not known.finished()
-    b.ended = True
+    known.end(b)
     assert known.finished()
     assert splits().finished()
 
@@ -189,13 +253,14 @@ def test_the_watermark_is_the_minimum_and_is_told_only_when_it_grew() -> None:
     assert known.advance() is None
     observe(b, 20)
     assert known.advance() == 9
-    a.ended = True
+    known.end(a)
     assert known.advance() == 19
 
 
 def test_a_split_that_is_not_read_yet_holds_nobody_up() -> None:
-    known, (a, b) = reading("a", "b")
-    b.reading = False
+    known = splits(MONOTONOUS)
+    (a, _) = known.update(listed("a", "b"), NOW)
+    known.begin(a, NOW)
     observe(a, 10)
     assert known.advance() == 9
 
@@ -203,7 +268,7 @@ def test_a_split_that_is_not_read_yet_holds_nobody_up() -> None:
 def test_without_a_strategy_there_is_no_watermark_and_no_idleness() -> None:
     known = splits()
     (run,) = known.update(listed("a"), NOW)
-    run.reading = True
+    known.begin(run, NOW)
     known.rest(10**9)
     assert known.advance() is None
     assert known.watermark == MIN_TIMESTAMP
@@ -250,5 +315,5 @@ def test_a_split_with_records_at_hand_is_not_idle_however_long_they_wait() -> No
 def test_where_nothing_is_read_all_is_idle() -> None:
     known, (a,) = reading("a")
     assert not known.all_idle()
-    a.ended = True
+    known.end(a)
     assert known.all_idle()

@@ -259,7 +259,7 @@ async def test_a_state_that_was_renamed_does_not_begin_anew_without_a_word() -> 
 
     await place.run(flow(CountsInTotal, ["a", "a"], MemorySink()))
 
-    with pytest.raises(CheckpointError) as refused:
+    with pytest.raises(ConfigError) as refused:
         await place.run(flow(CountsInSum, ["a", "a", "a"], MemorySink()))
     assert str(refused.value) == (
         "the snapshot has state 'total' of operator 'count', which declares none of that name: "
@@ -277,9 +277,7 @@ async def test_restoring_into_a_folder_that_is_in_use_is_refused() -> None:
     await with_savepoint(place)
     await place.run(counting(ScriptedSource(["x"]), MemorySink()))
 
-    with pytest.raises(
-        CheckpointError, match=r"/checkpoints already holds checkpoints, and did not"
-    ):
+    with pytest.raises(ConfigError, match=r"/checkpoints already holds checkpoints, and did not"):
         await place.run(counting(words(), MemorySink()), restore="/savepoint")
 
     # The folder is free again, and as it was.
@@ -290,7 +288,7 @@ async def test_a_savepoint_of_another_flow_is_refused_naming_both() -> None:
     place = Place()
     await with_savepoint(place)
 
-    with pytest.raises(CheckpointError, match=r"flow 'counting', not of 'other'"):
+    with pytest.raises(ConfigError, match=r"flow 'counting', not of 'other'"):
         await place.run(counting(words(), MemorySink(), name="other"), restore="/savepoint")
 
 
@@ -298,12 +296,12 @@ async def test_a_checkpoint_of_another_flow_is_refused_naming_both() -> None:
     place = Place()
     await place.run(counting(ScriptedSource(["a"]), MemorySink()))
 
-    with pytest.raises(CheckpointError, match=r"flow 'counting', not of 'other': give each flow"):
+    with pytest.raises(ConfigError, match=r"flow 'counting', not of 'other': give each flow"):
         await place.run(counting(ScriptedSource(["a"]), MemorySink(), name="other"))
 
 
 async def test_an_empty_folder_holds_no_savepoint() -> None:
-    with pytest.raises(CheckpointError, match="there is no savepoint in /nothing"):
+    with pytest.raises(ConfigError, match="there is no savepoint in /nothing"):
         await Place().run(counting(words(), MemorySink()), restore="/nothing")
 
 
@@ -312,7 +310,7 @@ async def test_state_without_an_operator_is_refused_by_name() -> None:
     await with_savepoint(place)
     renamed = counting(words(), MemorySink(), step="tally", out="rows")
 
-    with pytest.raises(CheckpointError, match=r"no longer has: 'count', 'out'\. Give the op"):
+    with pytest.raises(ConfigError, match=r"no longer has: 'count', 'out'\. Give the op"):
         await place.run(renamed, restore="/savepoint")
 
 

@@ -10,10 +10,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
+from flowrt.contract.world import Entry
 from flowrt.runtime.world import SystemClock, SystemFiles, SystemRandomness, system_world
 
 pytestmark = pytest.mark.anyio
@@ -56,6 +58,41 @@ async def test_a_file_is_written_read_synced_renamed_and_deleted(tmp_path: Path)
     assert await files.names(f"{folder}/nowhere") == []
 
 
+async def test_entries_are_the_names_in_a_folder_with_sizes(tmp_path: Path) -> None:
+    files = SystemFiles()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_bytes(b"12345")
+    (tmp_path / "empty").touch()
+
+    assert await files.entries(f"{tmp_path}") == [
+        Entry("empty", 0),
+        Entry("file", 5),
+        Entry("folder", None, is_folder=True),
+    ]
+    assert await files.entries(f"{tmp_path}/folder") == []
+    assert await files.entries(f"{tmp_path}/file") is None
+    assert await files.entries(f"{tmp_path}/nowhere") is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes in folders")
+async def test_an_entry_that_is_no_file_has_no_size(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    (tmp_path / "linked").symlink_to("file")
+    (tmp_path / "looping").symlink_to("looping")
+    (tmp_path / "lost").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "up").symlink_to("..")
+
+    assert await SystemFiles().entries(f"{tmp_path}") == [
+        Entry("file", 5),
+        Entry("linked", 5),
+        Entry("looping", None),
+        Entry("lost", None),
+        Entry("pipe", None),
+        Entry("up", None, is_folder=True),
+    ]
+
+
 async def test_write_at_cuts_what_follows(tmp_path: Path) -> None:
     files, path = SystemFiles(), f"{tmp_path}/part"
 
@@ -82,6 +119,29 @@ async def test_a_lock_is_held_by_one(tmp_path: Path) -> None:
     again = await files.lock(path)
     assert again is not None
     again.release()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows deletes no file that is locked")
+async def test_a_lock_is_on_the_file_that_has_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, path = SystemFiles(), f"{tmp_path}/lock"
+    opened, real = [], os.open
+
+    def open_late(*arguments: Any) -> int:
+        """Open the file as whoever locked it deletes it."""
+        descriptor = real(*arguments)
+        opened.append(descriptor)
+        if len(opened) == 1:
+            os.unlink(path)
+        return descriptor
+
+    monkeypatch.setattr(os, "open", open_late)
+    lock = await files.lock(path)
+    assert lock is not None
+    assert len(opened) == 2
+    assert await files.lock(path) is None
+    lock.release()
 
 
 async def test_a_lock_keeps_other_processes_out(tmp_path: Path) -> None:

@@ -2,60 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from operator import itemgetter
 
 from flowrt.contract.errors import ConfigError
-from flowrt.contract.world import Files
+from flowrt.contract.world import Entry, Files
 
 _WILD = frozenset("*?[")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class FoundFile:
-    """A file: its path as it can be opened, its size in bytes, and its `name` below the folder.
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Files by path, as they can be opened, with their sizes in bytes; in the order of the paths.
 
-    The folder is the one given, that of a file given, or what stands before the first wildcard: so
-    a name is the same however the way to the folder is spelled, and wherever it is moved.
+    `folder` ("" or ending in "/") is the one given, that of a file given, or what stands before the
+    first wildcard. The rest of a path is the file's name: it is the same however the way to the
+    folder is spelled, and wherever that is moved.
     """
 
-    path: str
-    name: str
-    size: int
+    folder: str
+    sizes: dict[str, int]
+
+    def name(self, path: str) -> str:
+        """Return a file's name below the folder; `ConfigError` where it is not UTF-8."""
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            name = path.encode(errors="surrogateescape")
+            raise ConfigError(
+                f"the input {name!r} has a name that is not UTF-8: rename it"
+            ) from None
+        return path.removeprefix(self.folder)
 
 
-async def find_files(files: Files, path: str) -> list[FoundFile]:
-    """Return the files that a path means, by path; [] where a pattern or a folder has none.
+async def find_files(files: Files, path: str) -> Found:
+    """Return the files that a path means; none where a pattern or a folder has none.
 
     Names that begin with a dot or an underscore are left out unless they are asked for: by custom
     they are not finished, or not data. `ConfigError` where a path, or the folder of a pattern, does
-    not exist, where it is neither file nor folder, and where a name is not UTF-8.
+    not exist, and where it is neither file nor folder.
     """
     try:
         folder, found = await _find(files, path)
-        return [_found(path, folder, size) for path, size in sorted(found.items())]
     except OSError as error:
         raise ConfigError(
             f"the input {path!r} cannot be looked up: {error.strerror or error} "
             f"({error.filename or path})"
         ) from error
-
-
-def _found(path: str, folder: str, size: int) -> FoundFile:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        name = path.encode(errors="surrogateescape")
-        raise ConfigError(f"the input {name!r} has a name that is not UTF-8: rename it") from None
-    return FoundFile(path, path.removeprefix(folder), size)
+    return Found(folder, dict(sorted(found.items(), key=itemgetter(0))))
 
 
 async def _find(files: Files, path: str) -> tuple[str, dict[str, int]]:
     """Return the folder ("" or ending in "/"), and the files below it with their sizes."""
-    if await files.is_folder(path):
+    listed = await files.entries(path)
+    if listed is not None:
         folder = path.rstrip("/") + "/"
-        return folder, {name: size async for name, size in _expand(files, folder, ["*"])}
+        return folder, await _expand(files, folder, ["*"], listed)
     size = await files.size(path)
     if size is not None:
         return path[: path.rfind("/") + 1], {path: size}
@@ -63,9 +66,11 @@ async def _find(files: Files, path: str) -> tuple[str, dict[str, int]]:
     fixed = next((n for n, part in enumerate(parts) if _WILD.intersection(part)), len(parts))
     top = "/" if path.startswith("/") else ""
     folder = top + "".join(f"{part}/" for part in parts[:fixed])
-    if fixed == len(parts) or (folder and not await files.is_folder(folder)):
+    if fixed < len(parts):
+        listed = await files.entries(folder or ".")
+    if listed is None:
         raise ConfigError(f"the input {path!r} does not exist: {_ADVICE}")
-    return folder, {name: size async for name, size in _expand(files, folder, parts[fixed:])}
+    return folder, await _expand(files, folder, parts[fixed:], listed)
 
 
 _ADVICE = (
@@ -81,29 +86,44 @@ def nothing_found(path: str) -> ConfigError:
     )
 
 
-async def _expand(files: Files, folder: str, parts: list[str]) -> AsyncIterator[tuple[str, int]]:
-    """Yield the files below `folder` that the parts of a pattern match, with their sizes."""
+async def _expand(
+    files: Files, folder: str, parts: list[str], listed: list[Entry] | None = None
+) -> dict[str, int]:
+    """Return the files below `folder` that the parts of a pattern match, with their sizes.
+
+    `listed` is what is in the folder, where that is known.
+    """
     part, rest = parts[0], parts[1:]
+    if not _WILD.intersection(part):
+        return await _expand_name(files, folder + part, rest)
+    if listed is None:
+        listed = await files.entries(folder or ".") or []
+    found: dict[str, int] = {}
     if part == "**":
-        async for found in _expand(files, folder, rest or ["*"]):
-            yield found
-    for name in await _candidates(files, folder, part):
-        path = folder + name
-        if await files.is_folder(path):
-            below = parts if part == "**" else rest
-            if below:
-                async for found in _expand(files, path + "/", below):
-                    yield found
-        elif not rest and part != "**" and (size := await files.size(path)) is not None:
-            yield path, size
+        found |= await _expand(files, folder, rest or ["*"], listed)
+    for entry in _matching(listed, part):
+        path = folder + entry.name
+        if entry.is_folder:
+            if below := parts if part == "**" else rest:
+                found |= await _expand(files, path + "/", below)
+        elif not rest and part != "**":
+            size = entry.size if entry.size is not None else await files.size(path)
+            if size is not None:
+                found[path] = size
+    return found
 
 
-async def _candidates(files: Files, folder: str, part: str) -> list[str]:
-    if part == "**":
-        part = "*"
-    elif not _WILD.intersection(part):
-        return [part]
-    names = await files.names(folder or ".")
+async def _expand_name(files: Files, path: str, rest: list[str]) -> dict[str, int]:
+    """Return what `_expand` does for a part without wildcards: its folder need not be listed."""
+    if await files.is_folder(path):
+        return await _expand(files, path + "/", rest) if rest else {}
+    size = None if rest else await files.size(path)
+    return {} if size is None else {path: size}
+
+
+def _matching(listed: list[Entry], part: str) -> list[Entry]:
     if part[0] not in "._":
-        names = [name for name in names if name[0] not in "._"]
-    return [name for name in names if fnmatchcase(name, part)]
+        listed = [entry for entry in listed if entry.name[0] not in "._"]
+    if part in ("*", "**"):
+        return listed
+    return [entry for entry in listed if fnmatchcase(entry.name, part)]

@@ -117,10 +117,9 @@ class FileBytes:
     async def _open(self) -> tuple[Blocks, bytes]:
         files, offset = self._world.files, self.lines.offset
         await self._check_size(files, offset)
-        compressed = is_gzip(self._path)
-        if compressed and self._options.follow_ms is not None:
+        if is_gzip(self._path) and self._options.follow_ms is not None:
             raise ConfigError(f"{self._path} is compressed and cannot be followed while it grows")
-        blocks = GzipBlocks(files, self._path) if compressed else PlainBlocks(files, self._path)
+        blocks = _blocks(files, self._path)
         skipped = await blocks.skip(offset)
         if self._checksum is not None and zlib.crc32(skipped.start) != self._checksum:
             raise replaced(self._path, len(skipped.start))
@@ -296,6 +295,27 @@ class FileReader(Generic[T]):
             f"{self._path}: the line at byte {offset} cannot be read: {reason}. {shown(line)}. "
             'Mend the file, or pass on_error="skip" to go on without such lines'
         )
+
+
+async def is_same_file(files: Files, path: str, position: Any) -> bool:
+    """Say whether a file is still the one that was read to a position: as long, and begins so.
+
+    False where that cannot be known: the position is a bare offset, or nothing was read.
+    """
+    if not isinstance(position, dict):
+        return False
+    try:
+        size = await files.size(path)
+        if size is None or (size < position["byte"] and not is_gzip(path)):
+            return False
+        skipped = await _blocks(files, path).skip(position["byte"])
+    except (InputError, OSError):
+        return False  # whoever opens it says what is wrong with it
+    return bool(zlib.crc32(skipped.start) == position["start"])
+
+
+def _blocks(files: Files, path: str) -> Blocks:
+    return GzipBlocks(files, path) if is_gzip(path) else PlainBlocks(files, path)
 
 
 def offset_of(position: Any) -> int:

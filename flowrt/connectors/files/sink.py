@@ -11,6 +11,7 @@ import msgspec
 
 from flowrt.connectors.files.encoders import CsvEncoder, Encoder, JsonEncoder
 from flowrt.connectors.files.part_names import PartNames, is_prefix
+from flowrt.connectors.files.part_owner import PartOwner
 from flowrt.connectors.files.part_writer import (
     OpenPart,
     Part,
@@ -23,7 +24,7 @@ from flowrt.connectors.sizes import size_bytes
 from flowrt.contract.errors import ConfigError, SinkError
 from flowrt.contract.folders import make_folder_durably
 from flowrt.contract.sink import Committable, Sink, SinkContext, Writer
-from flowrt.contract.world import FileLock, Files
+from flowrt.contract.world import Files
 
 _log = logging.getLogger("flowrt.connectors.files")
 
@@ -89,7 +90,7 @@ class FileSink(Sink[Any]):
         self._roll = RollPolicy(size_bytes(roll_bytes), roll_epochs)
         self._operator = ""
         self._files: Files | None = None
-        self._lock: FileLock | None = None
+        self._owner: PartOwner | None = None
 
     def describe(self) -> str:
         """Return the kind and place of the files."""
@@ -106,6 +107,11 @@ class FileSink(Sink[Any]):
 
     async def commit(self, epoch: int, committables: Sequence[Committable]) -> None:
         """See `Sink.commit`: the parts appear."""
+        if self._owner is not None:
+            self._owner.stay()
+        await self._commit(epoch, committables)
+
+    async def _commit(self, epoch: int, committables: Sequence[Committable]) -> None:
         parts = [part for one in _decode(committables) for part in one.parts]
         files = self._files
         if not parts or files is None:
@@ -123,14 +129,14 @@ class FileSink(Sink[Any]):
         """See `Sink.recover`."""
         self._files, self._operator = ctx.world.files, ctx.operator
         names = self._names(ctx)
+        self._owner = PartOwner(ctx, self._folder, names, goes_on=epoch is not None)
         try:
             await make_folder_durably(ctx.world.files, self._folder)
-            await self._claim(ctx.world.files, names)
-            await self._take_lock(ctx, names)
+            await self._owner.take()
             if epoch is None:
                 await self._refuse_earlier_life(ctx.world.files, names)
             else:
-                await self.commit(epoch, committables)
+                await self._commit(epoch, committables)
             keep = await self._bring_back(ctx, _decode(committables), names)
             await self._clean(ctx.world.files, names, keep, epoch or 0)
             await ctx.world.files.sync_folder(self._folder)
@@ -139,9 +145,8 @@ class FileSink(Sink[Any]):
 
     async def close(self) -> None:
         """See `Sink.close`: the next job may write to the folder."""
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+        if self._owner is not None:
+            await self._owner.let_go()
 
     def _encoder(self) -> Encoder:
         if self._format == "csv":
@@ -153,40 +158,6 @@ class FileSink(Sink[Any]):
 
     def _at(self, name: str) -> str:
         return f"{self._folder.rstrip('/')}/{name}"
-
-    async def _claim(self, files: Files, names: PartNames) -> None:
-        """Mark the prefix as this sink's. Two that do so at the same time see each other's mark."""
-        self._refuse_other_owner(names, await files.names(self._folder))
-        if await files.size(self._at(names.owner)) is not None:
-            return
-        await files.write(self._at(names.owner), [f"{names.operator}\n".encode()])
-        try:
-            self._refuse_other_owner(names, await files.names(self._folder))
-        except SinkError:
-            await files.delete(self._at(names.owner))
-            raise
-
-    def _refuse_other_owner(self, names: PartNames, found: list[str]) -> None:
-        for name in filter(names.is_other_owner, found):
-            raise SinkError(
-                f"sink {names.operator!r}: the files {self._at(self._prefix)}-* belong to another "
-                f"sink, says {self._at(name)}. Give each sink a folder or a prefix of its own; if "
-                "that sink is gone for good, delete that file"
-            )
-
-    async def _take_lock(self, ctx: SinkContext, names: PartNames) -> None:
-        """Keep every other job out, also one that has a copy of this one's checkpoints."""
-        path = self._at(names.lock)
-        if ctx.take_over:
-            await ctx.world.files.delete(path)  # whoever hangs holds a file without a name
-        lock = await ctx.world.files.lock(path)
-        if lock is None:
-            raise SinkError(
-                f"sink {names.operator!r}: another job writes to {self._at(self._prefix)}-* and "
-                f"holds {path}. Stop that job, or give this one a folder or a prefix of its own; "
-                "take_over=True takes it from a job that hangs"
-            )
-        self._lock = lock
 
     async def _refuse_earlier_life(self, files: Files, names: PartNames) -> None:
         found = await files.names(self._folder)
