@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from flowrt.checkpoint.manifest import FormatError, Manifest
 from flowrt.checkpoint.names import Made
-from flowrt.checkpoint.store import DirectoryStore
+from flowrt.checkpoint.store import DirectoryStore, UnreadableError
 from flowrt.contract.errors import CheckpointError, ConfigError
 from flowrt.contract.failpoints import failpoint
 from flowrt.contract.snapshot import OperatorSnapshot, StateFile
@@ -44,7 +44,8 @@ async def recover(store: DirectoryStore) -> Recovery:
     """Choose the newest checkpoint that is whole; a damaged one is passed over with a note.
 
     Nothing written later by an older instance counts from then on. `CheckpointError` where there
-    are checkpoints but none is whole, `OtherFlowError` where they belong to another flow.
+    are checkpoints but none is whole, or where one cannot be read (a disk that fails for a moment
+    takes nothing back), `OtherFlowError` where they belong to another flow.
     """
     found = await store.checkpoints()
     notes: list[str] = []
@@ -131,7 +132,7 @@ async def _verified(
     """Return a manifest, or what is wrong with its checkpoint."""
     try:
         manifest = await store.read(made)
-    except FormatError:
+    except (FormatError, UnreadableError):
         raise
     except CheckpointError as error:
         return None, str(error)

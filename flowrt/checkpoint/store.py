@@ -13,6 +13,7 @@ savepoint is a folder with one checkpoint that shares nothing.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
 
 from flowrt.checkpoint.disk import TEMPORARY, delete_quietly, disk_error, write_durably
@@ -34,9 +35,22 @@ from flowrt.contract.failpoints import failpoint
 from flowrt.contract.snapshot import Block, StateFile
 from flowrt.contract.world import Files
 
+_log = logging.getLogger("flowrt.checkpoint")
+
 
 class OtherFlowError(ConfigError):
     """The checkpoints in a folder belong to another flow: the folder is the wrong one."""
+
+
+class UnreadableError(CheckpointError):
+    """A checkpoint could not be read just now: whether it is whole, nobody knows."""
+
+    def __init__(self, path: str, manifest: str, error: OSError) -> None:
+        super().__init__(
+            f"{path} cannot be read: {error}. The checkpoint may be whole, so none before it is "
+            "taken in its place: see whether the disk is there and healthy, and start again. To "
+            f"go on from the one before all the same, move {manifest} away"
+        )
 
 
 class DirectoryStore:
@@ -52,6 +66,7 @@ class DirectoryStore:
         self._keep = keep
         self._needed: dict[Made, frozenset[str]] = {}
         self._encoded_splits = EncodedSplits()
+        self._told: set[str] = set()
 
     @property
     def lease(self) -> Lease:
@@ -84,13 +99,15 @@ class DirectoryStore:
     async def read(self, made: Made) -> Manifest:
         """Return a manifest; `CheckpointError` where it is missing or damaged.
 
-        `OtherFlowError` where it is of another flow.
+        `UnreadableError` where neither can be said, `OtherFlowError` where it is of another flow.
         """
         path = self.manifest_path(made)
         try:
             data = await self.files.read(path)
+        except FileNotFoundError as error:
+            raise CheckpointError(f"{path} is missing") from error
         except OSError as error:
-            raise CheckpointError(f"{path} cannot be read: {error}") from error
+            raise UnreadableError(path, path, error) from error
         manifest = decode_manifest(data, path)
         if manifest.made != made:
             raise CheckpointError(
@@ -105,14 +122,19 @@ class DirectoryStore:
         return manifest
 
     async def problems(self, manifest: Manifest) -> list[str]:
-        """Read all state files of a checkpoint; return what is wrong, [] where it is whole."""
+        """Read all state files of a checkpoint; return what is wrong, [] where it is whole.
+
+        `UnreadableError` where that cannot be said.
+        """
         found = []
         for file in manifest.state_files().values():
             path = self.state_path(file.name)
             try:
                 problem = await verify_state_file(self.files, path, file)
+            except FileNotFoundError:
+                problem = f"{path} is missing"
             except OSError as error:
-                problem = f"{path} cannot be read: {error}"
+                raise UnreadableError(path, self.manifest_path(manifest.made), error) from error
             if problem is not None:
                 found.append(problem)
         return found
@@ -182,12 +204,17 @@ class DirectoryStore:
         """Delete what no recovery can ask for, now that every commit of `epoch` is acknowledged.
 
         What stays: the newest checkpoints (as many as the store keeps) and their state files. Where
-        a file cannot be deleted, it stays until the next time.
+        a file cannot be deleted, it stays until the next time; where a manifest cannot be read,
+        nobody knows what it needs, and all of them stay.
         """
         await self.lease.check()
         try:
             names = await self.files.names(self.folder)
             await self._retain(epoch, [made for made in map(parse_manifest, names) if made])
+        except UnreadableError as error:
+            if str(error) not in self._told:
+                self._told.add(str(error))
+                _log.warning("no old checkpoint is deleted meanwhile: %s", error)
         except OSError as error:
             raise disk_error(error, "delete old checkpoints", self.folder) from error
 
@@ -234,6 +261,8 @@ class DirectoryStore:
         if made not in self._needed:
             try:
                 self._needed[made] = frozenset((await self.read(made)).state_files())
+            except UnreadableError:
+                raise
             except (CheckpointError, OtherFlowError):
                 return False  # damaged, or put there by hand: no recovery can ask for it
         return True

@@ -105,7 +105,10 @@ async def _read_all(folder: str, verify: bool) -> list[Found]:
         except (CheckpointError, OSError) as error:
             found.append(Found(made, problems=[str(error)]))
             continue
-        problems = await store.problems(manifest) if verify else []
+        try:
+            problems = await store.problems(manifest) if verify else []
+        except CheckpointError as error:
+            problems = [str(error)]
         if not problems or await files.size(path) is not None:
             found.append(Found(made, manifest, problems))
     return found

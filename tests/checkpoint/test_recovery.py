@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from flowrt.checkpoint.recovery import (
     refuse_unknown,
 )
 from flowrt.checkpoint.savepoint import bring_in_savepoint, write_savepoint
-from flowrt.checkpoint.store import DirectoryStore
+from flowrt.checkpoint.store import DirectoryStore, UnreadableError
 from flowrt.checkpoint.writer import StateWriter, Subtask
 from flowrt.contract.errors import CheckpointError, ConfigError
 from flowrt.contract.snapshot import OperatorSnapshot, SplitState, StateFile
@@ -99,6 +100,25 @@ async def test_a_damaged_state_file_is_passed_over_too() -> None:
     assert "count-0-d2-1.state has" in recovery.notes[0]
     state_files = recovery.state_files("count", range(128))
     assert await load_state(store, state_files) == {"a01": "1"}
+
+
+@pytest.mark.parametrize("part", ["manifest-2-1.json", "state/count-0-d2-1.state"])
+async def test_what_cannot_be_read_just_now_is_not_passed_over(part: str) -> None:
+    """A disk that fails for a moment must not take back what was committed."""
+    machine = Machine()
+    store = await machine.store()
+    writes = StateWriter(machine.files, Subtask(FOLDER, "count", 0, range(128), 1))
+    for epoch in (1, 2):
+        files = await writes.write(epoch, frozen({"a01": str(epoch)}))
+        await store.write(manifest(store, epoch, [OperatorSnapshot("count", 0, files)]))
+    machine.files.kill()
+    store = await machine.store()
+    machine.files.fail("read", part, OSError(errno.EIO, "Input/output error"))
+
+    with pytest.raises(UnreadableError, match=r"Input/output error.*move .*manifest-2-1\.json away"):
+        await recover(store)
+
+    assert (await recover(store)).epoch == 2
 
 
 async def test_what_was_passed_over_never_comes_back() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from flowrt.checkpoint.manifest import encode_manifest
 from flowrt.checkpoint.names import Made
-from flowrt.checkpoint.store import DirectoryStore
+from flowrt.checkpoint.store import DirectoryStore, UnreadableError
 from flowrt.checkpoint.writer import StateWriter, Subtask
 from flowrt.contract.errors import CheckpointError, ConfigError, LeaseError
 from flowrt.contract.snapshot import OperatorSnapshot, StateFile
@@ -132,6 +132,31 @@ async def test_a_damaged_old_manifest_does_not_count_as_one_to_keep() -> None:
     assert [made.epoch for made in await store.checkpoints()] == [3, 1]
 
 
+async def test_where_an_old_manifest_cannot_be_read_nothing_is_deleted_and_that_is_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    machine = Machine()
+    store = await machine.store(keep=2)
+    writes = state_writer(store)
+    for epoch in (1, 2, 3):
+        await checkpoint(store, writes, epoch)
+    machine.files.kill()
+    store = await machine.store(keep=2)
+    before = names(machine)
+    error = OSError(errno.EIO, "Input/output error")
+    machine.files.fail("read", "manifest-2", error, times=2)
+
+    await store.retain(3)
+    await store.retain(3)
+
+    assert names(machine) == before
+    (warning,) = caplog.messages
+    assert "no old checkpoint is deleted meanwhile: " in warning
+    assert "manifest-2-1.json cannot be read" in warning
+    await store.retain(3)
+    assert [made.epoch for made in await store.checkpoints()] == [3, 2]
+
+
 async def test_a_crash_while_deleting_leaves_only_whole_checkpoints() -> None:
     machine = Machine()
     store = await machine.store(keep=1)
@@ -192,13 +217,13 @@ async def test_a_manifest_that_is_missing_or_renamed_is_refused() -> None:
     await store.write(manifest(store, 1))
     await machine.files.rename(f"{FOLDER}/manifest-1-1.json", f"{FOLDER}/manifest-2-1.json")
 
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    with pytest.raises(CheckpointError, match="is missing"):
         await store.read(Made(1, 1))
     with pytest.raises(CheckpointError, match="epoch 1, generation 1: it was renamed by hand"):
         await store.read(Made(1, 2))
 
 
-async def test_missing_short_damaged_and_unreadable_state_files_are_found() -> None:
+async def test_missing_short_and_damaged_state_files_are_found_and_unreadable_ones_told() -> None:
     machine = Machine()
     store = await machine.store()
     writes = state_writer(store)
@@ -217,7 +242,8 @@ async def test_missing_short_damaged_and_unreadable_state_files_are_found() -> N
     assert await store.problems(whole) == [f"{second} is missing"]
 
     machine.files.fail("read", "state", OSError(errno.EIO, "Input/output error"))
-    assert "cannot be read" in (await store.problems(whole))[0]
+    with pytest.raises(UnreadableError, match=r"d1-1\.state cannot be read: .*manifest-2-1\.json"):
+        await store.problems(whole)
 
 
 async def test_a_manifest_of_an_instance_that_lost_its_lease_is_not_written() -> None:
