@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, TextIO, cast
 
@@ -173,8 +173,13 @@ class QuietDisplay:
 
 
 def say(console: Console, text: str) -> None:
-    """Write a text as it is: no markup, and no line broken that a reader might search for."""
-    console.print(Text(text), soft_wrap=True)
+    """Write a text as it is: no markup, and no line broken that a reader might search for.
+
+    Where it cannot be written (the disk of a log is full, nobody reads the pipe), it is left out: a
+    flow is worth more than what is said about it.
+    """
+    with suppress(OSError):
+        console.print(Text(text), soft_wrap=True)
 
 
 def choose_display(*, quiet: bool) -> Display:

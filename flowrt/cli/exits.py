@@ -6,6 +6,7 @@ import shutil
 import sys
 import textwrap
 import traceback
+from contextlib import suppress
 from enum import IntEnum
 
 from flowrt.contract.errors import ConfigError, GraphError, LeaseError
@@ -69,5 +70,6 @@ def _write(text: str) -> None:
     if stream.isatty():
         width = max(shutil.get_terminal_size().columns, 40)
         text = textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
-    stream.write(f"{text}\n")
-    stream.flush()
+    with suppress(OSError):  # a full disk, a pipe that nobody reads: the exit code says it too
+        stream.write(f"{text}\n")
+        stream.flush()

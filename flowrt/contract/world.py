@@ -48,11 +48,13 @@ class Entry(NamedTuple):
     """A name in a folder: that of a folder, or of a file with its size in bytes.
 
     `size` is None for what is neither, or cannot be looked at: `Files.size` says what it is.
+    `is_link` says of a folder that it lies elsewhere, perhaps around this one.
     """
 
     name: str
     size: int | None
     is_folder: bool = False
+    is_link: bool = False
 
 
 class Files(Protocol):

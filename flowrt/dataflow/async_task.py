@@ -1,8 +1,9 @@
 """A task whose first step has many calls under way at once, with a chain of operators behind it.
 
 What has not left is part of a snapshot, and its calls are made again after a restore: a barrier
-waits for no answer. It does not wait for room either: while an epoch is open the task takes in what
-is in front of the barrier, so that senders who wait for room can send it.
+waits for no answer of theirs. What is in front of it waits for room, which comes with the next
+answers; where none come, because calls hang, the task takes all that in, so that senders who wait
+for room can send the barrier.
 """
 
 from __future__ import annotations
@@ -31,6 +32,13 @@ from flowrt.dataflow.parking import ParkingSpot, parking_spot
 
 CALLS_A_TURN: Final = 64
 """How many calls that never wait a worker makes before others have their turn."""
+
+PATIENCE_MS: Final = 1_000
+"""How long a barrier waits for an answer, so that there is room for what is in front of it.
+
+While answers come it is a short wait, for little more is in front of it than is done in 20 ms; and
+if each epoch took all that in, a source quicker than the calls would give more with each of them.
+"""
 
 MOST_WAITING: Final = 65_536
 """Records that wait for their call, from which on also a barrier has to wait for answers.
@@ -84,7 +92,10 @@ class AsyncTask:
         self._hired = 0
         self._starting = 0
         self._resting: list[ParkingSpot] = []
-        self._absorbing = False
+        self._epoch_open = False
+        self._answers = 0
+        self._patient_until_ms: int | None = None
+        """While an epoch is open: when to take in all, unless an answer comes before."""
 
     # ------------------------------------------------------------------ life
 
@@ -120,7 +131,8 @@ class AsyncTask:
     def receive(self, message: CoordinatorMessage) -> None:
         """Hear that an epoch is open: its barrier is on the way and must not wait for room."""
         if isinstance(message, OpenEpoch):
-            self._absorbing = True
+            self._epoch_open = True
+            self._be_patient()
             self._spot.wake()
 
     # ------------------------------------------------------------------ see `Receiver`
@@ -135,7 +147,7 @@ class AsyncTask:
             await self._send()
         await self._until(self._has_room)
         # What is only taken in must not look quick, or each epoch would bring more of it.
-        self.loop.hurried = self.loop.hurried or self._absorbing
+        self.loop.hurried = self.loop.hurried or self._absorbs()
 
     async def on_watermark(self, timestamp: int) -> None:
         """Let a watermark leave behind the records before it."""
@@ -155,7 +167,7 @@ class AsyncTask:
         if barrier.final:
             # Nothing follows that a slow answer could hold up, and the results belong to the end.
             await self._until(self._empty)
-        self._absorbing = False
+        self._epoch_open, self._patient_until_ms = False, None
         started = self.desk.clock.monotonic_ns()
         cuts = [Cut(self._setup.id, data=self._snapshot()), *self.chain.cut()]
         failpoint("state.frozen")
@@ -166,8 +178,13 @@ class AsyncTask:
         await self._until(self._has_room)
 
     def next_alarm(self) -> int | None:
-        """See `Receiver.next_alarm`: what may leave is due now."""
-        return 0 if self.in_flight.ready else self.chain.next_alarm()
+        """See `Receiver.next_alarm`: what may leave is due now, patience when it ends."""
+        if self.in_flight.ready:
+            return 0
+        due, patient_until_ms = self.chain.next_alarm(), self._patient_until_ms
+        if patient_until_ms is None or self._absorbs():
+            return due
+        return patient_until_ms if due is None else min(due, patient_until_ms)
 
     async def ring(self) -> None:
         """See `Receiver.ring`."""
@@ -212,13 +229,22 @@ class AsyncTask:
                 raise
             except failures() as error:
                 raise operator_error(self._setup.id, error, value=record.value) from error
+            self._answers += 1
             if in_flight.finish(record, result):
                 self._spot.wake()
+
+    def _be_patient(self) -> None:
+        self._patient_until_ms = self.desk.clock.now_ms() + PATIENCE_MS
+
+    def _absorbs(self) -> bool:
+        """Say whether all in front of a barrier is taken in: no answer has come for long."""
+        until = self._patient_until_ms
+        return self._epoch_open and until is not None and self.desk.clock.now_ms() >= until
 
     def _has_room(self) -> bool:
         # Some wait at hand, so that a worker with an answer finds its next record at once.
         most = self._setup.capacity
-        if self._absorbing:
+        if self._absorbs():
             most = max(most, MOST_WAITING)
         return self.in_flight.waiting < most
 
@@ -230,7 +256,10 @@ class AsyncTask:
         if enough():
             return
         while not enough():
+            answers = self._answers
             await self.loop.wait()
+            if self._epoch_open and self._answers > answers:
+                self._be_patient()
         # A wake that was meant for the inputs may have been among those.
         self._spot.wake()
 

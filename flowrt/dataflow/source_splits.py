@@ -97,10 +97,11 @@ class Splits:
         A split that ended and is not listed any more is forgotten after a day, so that a folder
         watched for years costs no more than the files in it. When it is listed again before, and
         its version says that it has more, it goes on if it is among those that `go_on`, and is a
-        new one otherwise. One that is under way is kept: its reader knows what became of it.
+        new one otherwise. One that was listed all the time goes on, as it does after a restart. One
+        that is under way is kept: its reader knows what became of it.
         """
         by_id = {split.id: split for split in listed}
-        back = self._take_back(by_id, go_on)
+        back = self._take_back(by_id, go_on) | self._take_on(by_id)
         gone = [state for state in self._restored.values() if state.id not in by_id]
         every = [*(Split(state.id, state.data, state.version) for state in gone), *listed]
         new = {split.id: split for split in every if split.id not in self.runs and self.owns(split)}
@@ -124,6 +125,22 @@ class Splits:
             self._ended.pop(id).go_on(listed[id])
         self._forget(changed - back)
         return back
+
+    def _take_on(self, listed: Mapping[str, Split]) -> set[str]:
+        """Let splits go on that ended, were listed all the time, and have more now."""
+        grown = {
+            id: listed[id]
+            for id, run in self._ended.items()
+            # What has not changed is the same object, as a rule, and there may be thousands.
+            if id in listed
+            and listed[id] is not run.split
+            and id not in self._missing
+            and listed[id].version != UNKNOWN
+            and _may_have_more(listed[id], run.snapshot())
+        }
+        for id, split in grown.items():
+            self._ended.pop(id).go_on(split)
+        return set(grown)
 
     def _add(self, split: Split, *, listed: bool, goes_on: bool) -> None:
         generator = self._strategy.generator() if self._strategy is not None else None

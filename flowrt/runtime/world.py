@@ -257,7 +257,7 @@ def _entries(path: str) -> list[Entry] | None:
 def _entry(found: os.DirEntry[str]) -> Entry:
     try:
         if found.is_dir():
-            return Entry(found.name, None, is_folder=True)
+            return Entry(found.name, None, is_folder=True, is_link=found.is_symlink())
         status = os.stat(found.path)  # what Windows keeps in the folder itself may be out of date
     except OSError:  # deleted since, a link to nowhere, or not ours to see
         return Entry(found.name, None)

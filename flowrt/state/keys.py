@@ -26,7 +26,7 @@ from flowrt.state.classes import (
     is_named_tuple,
     is_record,
 )
-from flowrt.state.self_describing import decode, encode
+from flowrt.state.self_describing import RecordForm, decode, encode
 
 EXACT: Final = frozenset({int, str, bytes, type(None), date, timedelta, UUID})
 """Types whose values are their own canonical form."""
@@ -150,9 +150,11 @@ def _canonical_record(key: Any) -> Any:
     values = field_reader(kind)(key)
     counted = _compared_fields(kind)
     if len(counted) == len(values) and EXACT.issuperset(map(type, values)):
-        return key
+        return key  # its bytes are those of its form below
     fields = dict(zip(field_names(kind), values, strict=True))
-    return Canonical(class_name(kind), tuple([canonical(fields[name]) for name in counted]))
+    return RecordForm(
+        class_name(kind), tuple([(name, canonical(fields[name])) for name in counted])
+    )
 
 
 def _compared_fields(kind: type) -> tuple[str, ...]:

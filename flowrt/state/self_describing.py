@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum, Flag
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -145,9 +145,21 @@ def _pack_instance(value: Any) -> Any:
     return Ext(_RECORD, _pack([class_name(cls), fields]))
 
 
+class RecordForm(NamedTuple):
+    """Has the bytes of a record of that class whose fields are these."""
+
+    what: str
+    fields: tuple[tuple[str, Any], ...]
+
+
+def _pack_record_form(value: RecordForm) -> Ext:
+    return Ext(_RECORD, _pack([value.what, {name: _packed(item) for name, item in value.fields}]))
+
+
 _UNSET: Final = object()
 
 _PACKERS |= {
+    RecordForm: _pack_record_form,
     type(None): _as_it_is,
     bool: _as_it_is,
     float: _as_it_is,

@@ -277,8 +277,14 @@ def read_until(process: subprocess.Popen[str], part: str) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such shell")
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
-def test_closed_standard_streams_do_no_harm(flows: str, closed: str) -> None:
+@pytest.mark.parametrize(
+    "closed",
+    [
+        *("<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"),
+        *(["2>/dev/full"] if Path("/dev/full").exists() else []),
+    ],
+)
+def test_closed_and_full_standard_streams_do_no_harm(flows: str, closed: str) -> None:
     command = f"exec {sys.executable} -m flowrt.cli run {flows}:numbers {closed}"
     shell = ["sh", "-c", command]
     done = subprocess.run(shell, check=False, capture_output=True, text=True, timeout=60)

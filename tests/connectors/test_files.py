@@ -461,7 +461,9 @@ async def test_a_path_through_a_file_is_named(tmp_path: Path) -> None:
         await FileSource(tmp_path / "file" / "a.jsonl").splits(source_context())
 
 
-async def test_a_file_that_is_gone_or_shorter_is_an_error(tmp_path: Path) -> None:
+async def test_a_file_that_was_begun_and_is_gone_or_shorter_is_an_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "numbers.jsonl"
     path.write_text("1\n2\n3\n")
     source, ctx = FileSource(path), source_context()
@@ -472,7 +474,39 @@ async def test_a_file_that_is_gone_or_shorter_is_an_error(tmp_path: Path) -> Non
         await (await source.reader(split, 6, ctx)).read(1)
     path.unlink()
     with pytest.raises(InputError, match="cannot be read: the file is gone"):
-        await (await source.reader(split, None, ctx)).read(1)
+        await (await source.reader(split, 2, ctx)).read(1)
+
+    assert await (await source.reader(split, None, ctx)).read(1) is None
+    assert caplog.messages == [f"{path} was deleted before it was read, and is left out"]
+
+
+async def test_two_stars_do_not_follow_links_to_folders(tmp_path: Path) -> None:
+    """One that leads up would give each file again and again, under ever longer names."""
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    (tmp_path / "in" / "a.jsonl").write_text("1\n")
+    (tmp_path / "in" / "sub" / "b.jsonl").write_text("2\n")
+    (tmp_path / "in" / "sub" / "back").symlink_to("..")
+    (tmp_path / "in" / "sub" / "also").symlink_to("../..")
+
+    source = FileSource(tmp_path / "in" / "**" / "*.jsonl")
+
+    assert [split.id for split in await source.splits(source_context())] == [
+        "a.jsonl",
+        "sub/b.jsonl",
+    ]
+
+
+async def test_a_watched_folder_that_is_gone_for_a_while_may_come_back(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    source, ctx = FileSource(folder, watch=True), source_context()
+    with pytest.raises(ConfigError, match="does not exist"):
+        await source.splits(ctx)
+    folder.mkdir()
+    assert await source.splits(ctx) == []
+    folder.rename(tmp_path / "elsewhere")
+
+    with pytest.raises(InputError, match=r"does not exist: .* It was there when the flow looked"):
+        await source.splits(ctx)
 
 
 async def test_lag_is_the_bytes_that_are_left(tmp_path: Path) -> None:

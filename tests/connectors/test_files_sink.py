@@ -11,7 +11,7 @@ import pytest
 
 from flowrt.connectors.files.sink import FileSink
 from flowrt.connectors.files.source import FileSource
-from flowrt.contract.errors import ConfigError, SinkError
+from flowrt.contract.errors import ConfigError, LeaseError, SinkError
 from flowrt.contract.sink import Writer
 from flowrt.testing.world import MemoryFiles, manual_world
 from tests.connectors.kit import read_all, sink_context
@@ -274,7 +274,7 @@ async def test_two_sinks_with_one_prefix_are_refused(tmp_path: Path) -> None:
     await sink.close()
 
     for _ in range(2):
-        with pytest.raises(SinkError) as caught:
+        with pytest.raises(ConfigError) as caught:
             await FileSink(tmp_path).recover(None, [], sink_context(operator="late"))
         assert f"{tmp_path}/part-* belong to another sink" in str(caught.value)
         assert f"{tmp_path}/.part.clean%2F1.owner" in str(caught.value)
@@ -294,7 +294,7 @@ async def test_two_sinks_that_claim_a_prefix_at_once_are_both_refused() -> None:
 
     racing = Racing()
     object.__setattr__(world, "files", racing)
-    with pytest.raises(SinkError, match="belong to another sink"):
+    with pytest.raises(ConfigError, match="belong to another sink"):
         await FileSink("out").recover(None, [], ctx)
     assert racing.paths() == ["out/.part.clean.owner"]
 
@@ -326,7 +326,7 @@ async def test_parts_without_an_owner_are_not_marked_by_a_sink_that_is_refused()
     files.replace("out/part-00000001-0-000000.jsonl", b"1\n")
 
     sink = FileSink("out")
-    with pytest.raises(SinkError, match="1 parts of an earlier life"):
+    with pytest.raises(ConfigError, match="1 parts of an earlier life"):
         await sink.recover(None, [], sink_context(world))
     await sink.close()
 
@@ -372,7 +372,9 @@ async def test_a_second_job_on_a_prefix_is_refused_while_the_first_runs(tmp_path
     committable = await write_epoch(first, writer, 1, [1])
     await write_epoch(first, writer, 2, [2])
 
-    with pytest.raises(SinkError, match=r"another job writes to .*/part-\* and holds .*part\.lock"):
+    with pytest.raises(
+        LeaseError, match=r"another job writes to .*/part-\* and holds .*part\.lock"
+    ):
         await FileSink(tmp_path).recover(1, [committable], sink_context(generation=2))
     assert len(visible(tmp_path)) == 2
     await begin(FileSink(tmp_path, prefix="late"))
@@ -389,7 +391,7 @@ async def test_a_folder_is_taken_over_from_a_job_that_hangs(tmp_path: Path) -> N
     await second.recover(None, [], replace(sink_context(generation=2), take_over=True))
     await first.close()
 
-    with pytest.raises(SinkError, match="another job writes"):
+    with pytest.raises(LeaseError, match="another job writes"):
         await FileSink(tmp_path).recover(None, [], sink_context(generation=3))
 
 
@@ -419,7 +421,7 @@ async def test_results_of_an_earlier_life_are_not_mixed_with_new_ones(tmp_path: 
     await write_epoch(sink, await begin(sink), 1, [1])
 
     await sink.close()
-    with pytest.raises(SinkError, match="1 parts of an earlier life") as caught:
+    with pytest.raises(ConfigError, match="1 parts of an earlier life") as caught:
         await FileSink(tmp_path).recover(None, [], sink_context())
     assert "start it with the checkpoint folder that it had" in str(caught.value)
     assert list(visible(tmp_path)) == ["part-00000001-0-000000.jsonl"]

@@ -449,7 +449,7 @@ async def test_a_flow_from_nothing_does_not_add_to_an_earlier_life(path: Path) -
     await sink.close()
 
     sink = totals(path)
-    with pytest.raises(SinkError, match=r"earlier life .*until epoch 4.* DELETE FROM") as error:
+    with pytest.raises(ConfigError, match=r"earlier life .*until epoch 4.* DELETE FROM") as error:
         await begin(sink)
     with connected(path) as connection:  # as the message says
         connection.execute(str(error.value).partition("stay: ")[2])

@@ -10,7 +10,7 @@ from anyio import create_task_group
 
 from flowrt.contract.elements import Barrier, EndOfStream, Records
 from flowrt.contract.snapshot import OpenEpoch
-from flowrt.dataflow.async_task import AsyncSetup, AsyncTask
+from flowrt.dataflow.async_task import PATIENCE_MS, AsyncSetup, AsyncTask
 from flowrt.dataflow.channel import Channel
 from flowrt.dataflow.in_flight_snapshot import SnapshotForm, share_of
 from flowrt.dataflow.inputs import Inputs
@@ -125,8 +125,11 @@ class Stage:
         await settle()
 
     async def epoch(self, epoch: int) -> None:
-        """Let an epoch open, and its barrier come after what was sent."""
+        """Let an epoch open, and its barrier come after what was sent; no answer comes for long."""
         self.task.receive(OpenEpoch(epoch))
+        await settle()
+        self.letters.clock.advance(PATIENCE_MS)
+        await settle()
         for index in range(len(self.channels)):
             await self.control(Barrier(epoch), index)
 

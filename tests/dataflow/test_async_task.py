@@ -24,6 +24,7 @@ from flowrt.contract.snapshot import EpochCommitted, OpenEpoch
 from flowrt.contract.state import KEY_GROUPS, owner_of_group
 from flowrt.contract.steps import Fold, KeyBy, Map, Process
 from flowrt.dataflow import async_task
+from flowrt.dataflow.async_task import PATIENCE_MS
 from flowrt.dataflow.in_flight_snapshot import holds_calls, share_of
 from flowrt.runtime.errors import single
 from flowrt.state.key_groups import key_group
@@ -228,9 +229,7 @@ async def test_a_barrier_behind_records_that_have_no_room_waits_for_no_answer() 
         await settle()
         assert stage.task.in_flight.size == 2
 
-        stage.task.receive(OpenEpoch(1))
-        await settle()
-        await stage.control(Barrier(1))
+        await stage.epoch(1)
         assert stage.out.take() == [Barrier(1)]
         assert stage.in_flight(1) == [1, 2, 3, 4, 5]
 
@@ -244,7 +243,22 @@ async def test_a_barrier_behind_records_that_have_no_room_waits_for_no_answer() 
     assert stage.service.most == 1
 
 
-async def test_what_an_epoch_takes_in_does_not_look_quick() -> None:
+async def test_while_answers_come_a_barrier_waits_for_them_and_nothing_piles_up() -> None:
+    stage = Stage(capacity=1, adapts=True)
+    async with stage.running(), create_task_group() as group:
+        group.start_soon(stage.channels[0].send, Records([*range(500)]))
+        await settle()
+        for epoch in (1, 2, 3):
+            stage.task.receive(OpenEpoch(epoch))
+            await settle()
+            for _ in range(20):
+                stage.letters.clock.advance(PATIENCE_MS - 1)
+                await stage.service.answer(*stage.service.under_way)
+            assert stage.task.in_flight.size <= 4
+        group.cancel_scope.cancel()
+
+
+async def test_what_is_only_taken_in_does_not_look_quick() -> None:
     stage = Stage(capacity=1, adapts=True)
     async with stage.running(), create_task_group() as group:
         group.start_soon(stage.channels[0].send, Records([*range(500)]))
@@ -255,6 +269,8 @@ async def test_what_an_epoch_takes_in_does_not_look_quick() -> None:
         assert stage.channels[0].capacity == 2
 
         stage.task.receive(OpenEpoch(1))
+        await settle()
+        stage.letters.clock.advance(PATIENCE_MS)
         await settle()
         assert stage.task.in_flight.size > 400
         await stage.control(Barrier(1))
@@ -280,6 +296,8 @@ async def test_memory_is_bounded_first_and_the_snapshot_waits_then(
         await stage.service.answer(11)
         assert stage.letters.acknowledged == [1, 2]
         await stage.service.answer(12)
+        stage.letters.clock.advance(PATIENCE_MS)
+        await settle()
         assert stage.letters.acknowledged == [1, 2, 3]
         assert stage.in_flight(3) == [20, 21, 22, 30, 31, 32]
 

@@ -139,12 +139,17 @@ def test_after_a_restart_an_ended_split_goes_on_where_its_version_says_so(
     (run,) = known.update([before], NOW)
     end(known, run, at=7, records=3)
 
-    assert known.update([now], NOW) == []
     again = splits(restored=known.snapshot())
     (run,) = again.update([now], NOW)
-
     assert (run.ended, run.position, run.records) == (not goes_on, 7, 3)
     assert run.split == now
+
+    # So it does without a restart, where it is known that there is more.
+    found = known.update([now], NOW)
+    assert [(run.ended, run.position, run.records) for run in found] == [(False, 7, 3)] * (
+        goes_on and now.version != UNKNOWN
+    )
+    assert known.update([now], NOW) == []
 
 
 def test_a_split_that_was_away_is_another_one_if_its_version_is() -> None:

@@ -13,7 +13,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 import flowrt
-from flowrt import FileSink, Flow, LeaseError, MemorySink, SinkError
+from flowrt import FileSink, Flow, LeaseError, MemorySink
 from flowrt.testing.recording_sink import RecordingSink
 from flowrt.testing.script import PAUSE
 from flowrt.testing.scripted_source import ScriptedSource
@@ -128,7 +128,7 @@ async def test_a_copy_of_the_checkpoints_cannot_start_beside_the_job_on_the_same
         parts = [path for path in place.files.paths() if "part-" in path]
         assert len(parts) == 2
 
-        with pytest.raises(SinkError, match=r"another job writes to out/part-\*"):
+        with pytest.raises(LeaseError, match=r"another job writes to out/part-\*"):
             async with place.start(counting(words(), FileSink("out")), checkpoints="/copy"):
                 pytest.fail("the body must not run")
 

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from flowrt.contract.elements import MIN_TIMESTAMP, Barrier, Idle, Records, Watermark
 from flowrt.contract.snapshot import OpenEpoch
+from flowrt.dataflow.async_task import PATIENCE_MS
 from flowrt.dataflow.in_flight_snapshot import share_of
 from tests.dataflow.async_kit import Stage
+from tests.dataflow.kit import settle
 
 PARALLELISM = st.integers(1, 3)
 STEP = st.one_of(
@@ -91,6 +93,8 @@ class Job:
         parts = []
         for stage in self.stages:
             stage.task.receive(OpenEpoch(self.epoch))
+            await settle()
+            stage.letters.clock.advance(PATIENCE_MS)
             await stage.control(Barrier(self.epoch, final=final))
             if final:
                 await stage.service.answer_all()

@@ -13,7 +13,7 @@ from flowrt.contract.state import KEY_GROUPS, group_range, owner_of_group
 from flowrt.state.key_groups import key_group
 from flowrt.state.keys import encode_key
 from flowrt.state.self_describing import decode
-from tests.state.classes import Carrier, Deep, Level, Place, Point
+from tests.state.classes import Carrier, Deep, Labelled, Level, Place, Point, Stats
 
 ZONES = st.sampled_from(
     [UTC, timezone(timedelta(hours=5, minutes=30)), timezone(timedelta(hours=-8))]
@@ -49,6 +49,21 @@ SCALARS = st.one_of(
     st.builds(Point, st.integers(0, 1), st.integers(0, 1)),
     st.builds(Deep, st.builds(Place, st.just("JFK"))),
 )
+LOOSE: Any = st.one_of(
+    st.sampled_from(["UA", Carrier.UNITED, Level.ONE, 1 + 0j, Decimal(1), Decimal("0.5"), 0.5]),
+    st.sampled_from([0, 1, True, 1.0, 0.0, -0.0, None, (1,), (1.0,)]),
+)
+"""What fields may hold, whatever is declared: nobody checks that."""
+RECORDS = st.recursive(
+    st.one_of(
+        st.builds(Place, LOOSE, LOOSE),
+        st.builds(Point, LOOSE, LOOSE),
+        st.builds(Labelled, LOOSE, LOOSE),
+        st.builds(Stats, LOOSE, LOOSE),
+    ),
+    lambda inner: st.builds(Deep, inner) | st.tuples(inner) | st.frozensets(inner, max_size=2),
+    max_leaves=3,
+)
 KEYS = st.recursive(
     SCALARS,
     lambda inner: st.one_of(
@@ -65,6 +80,21 @@ def test_equal_keys_have_equal_bytes_and_groups(one: Any, other: Any) -> None:
         assert key_group(one) == key_group(other)
     else:
         assert encode_key(one)[0] != encode_key(other)[0]
+
+
+@given(one=RECORDS, other=RECORDS)
+def test_so_have_equal_records_whatever_is_in_their_fields(one: Any, other: Any) -> None:
+    assert (encode_key(one)[0] == encode_key(other)[0]) is (one == other)
+    if one == other:
+        assert key_group(one) == key_group(other)
+
+
+@given(key=RECORDS)
+def test_a_record_comes_back_as_it_was(key: Any) -> None:
+    identity, own = encode_key(key)
+    again = decode(own or identity)
+    assert repr(again) == repr(key) or isinstance(key, frozenset)
+    assert again == key
 
 
 @given(key=NUMBERS)

@@ -113,16 +113,21 @@ def test_each_split_is_found_once_until_it_is_forgotten_or_goes_on(
     splits = Splits(None, 0, 1, ())
     for now_ms, versions in enumerate(lists):
         before = {id: (run, run.missing_since) for id, run in splits.runs.items()}
+        grown = {
+            id
+            for id, (run, missing_since) in before.items()
+            if missing_since is None and versions.get(id, run.split.version) != run.split.version
+        }
         back = {split.id for split, _ in splits.come_back(split_list(versions))}
         go_on = data.draw(st.sets(st.sampled_from(sorted(back)))) if back else set()
         found = splits.update(split_list(versions), now_ms, go_on)
 
         assert [run.split.id for run in found] == [
-            id for id in versions if id not in before or id in back
+            id for id in versions if id not in before or id in back or id in grown
         ]
         for run in found:
             known, missing_since = before.get(run.split.id, (None, None))
-            assert (run is known) == (run.split.id in go_on)
-            assert known is None or missing_since is not None
+            assert (run is known) == (run.split.id in go_on or run.split.id in grown)
+            assert known is None or missing_since is not None or run.split.id in grown
             splits.begin(run, now_ms)
             splits.end(run)

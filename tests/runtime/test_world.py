@@ -89,7 +89,7 @@ async def test_an_entry_that_is_no_file_has_no_size(tmp_path: Path) -> None:
         Entry("looping", None),
         Entry("lost", None),
         Entry("pipe", None),
-        Entry("up", None, is_folder=True),
+        Entry("up", None, is_folder=True, is_link=True),
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from flowrt.connectors.files.part_names import PartNames
-from flowrt.contract.errors import SinkError
+from flowrt.contract.errors import ConfigError, LeaseError
 from flowrt.contract.sink import SinkContext
 from flowrt.contract.world import FileLock
 
@@ -28,7 +28,7 @@ class PartOwner:
         self._new_mark: bytes | None = None
 
     async def take(self) -> None:
-        """Take the prefix; `SinkError` where another sink or another job has it."""
+        """Take the prefix; `ConfigError` where another sink has it, `LeaseError` another job."""
         await self._mark()
         await self._take_lock()
 
@@ -59,7 +59,7 @@ class PartOwner:
             return
         try:
             await self._refuse_other_sink()
-        except SinkError:
+        except ConfigError:
             await files.delete(path)
             raise
         self._new_mark = mark
@@ -88,7 +88,7 @@ class PartOwner:
     async def _refuse_other_sink(self) -> None:
         names = self._names
         for name in filter(names.is_other_owner, await self._files.names(self._folder)):
-            raise SinkError(
+            raise ConfigError(
                 f"sink {names.operator!r}: the files {self._at(names.prefix)}-* belong to another "
                 f"sink, says {self._at(name)}. Give each sink a folder or a prefix of its own; if "
                 "that sink is gone for good, delete that file"
@@ -101,7 +101,7 @@ class PartOwner:
             await self._files.delete(path)  # whoever hangs holds a file without a name
         self._lock = await self._files.lock(path)
         if self._lock is None:
-            raise SinkError(
+            raise LeaseError(
                 f"sink {names.operator!r}: another job writes to {self._at(names.prefix)}-* and "
                 f"holds {path}. Stop that job, or give this one a folder or a prefix of its own; "
                 "take_over=True takes it from a job that hangs"

@@ -40,8 +40,8 @@ async def find_files(files: Files, path: str) -> Found:
     """Return the files that a path means; none where a pattern or a folder has none.
 
     Names that begin with a dot or an underscore are left out unless they are asked for: by custom
-    they are not finished, or not data. `ConfigError` where a path, or the folder of a pattern, does
-    not exist, and where it is neither file nor folder.
+    they are not finished, or not data. `**` does not follow links to folders. `ConfigError` where a
+    path, or the folder of a pattern, does not exist, and where it is neither file nor folder.
     """
     try:
         folder, found = await _find(files, path)
@@ -104,6 +104,8 @@ async def _expand(
     for entry in _matching(listed, part):
         path = folder + entry.name
         if entry.is_folder:
+            if part == "**" and entry.is_link:
+                continue  # it may lead to a folder that this one is in
             if below := parts if part == "**" else rest:
                 found |= await _expand(files, path + "/", below)
         elif not rest and part != "**":

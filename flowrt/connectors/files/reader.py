@@ -62,6 +62,7 @@ class FileBytes:
     def __init__(self, world: World, path: str, position: Any, options: ReadOptions) -> None:
         self.lines = Lines(offset_of(position))
         self.ended = False
+        self._is_new = position is None
         self._checksum = position["start"] if isinstance(position, dict) else None
         self._start = b""
         self._in_line = False
@@ -73,6 +74,9 @@ class FileBytes:
     async def fetch(self) -> None:
         """Wait for more bytes, or for the end."""
         if self._blocks is None:
+            if self._is_new and not await self._is_there():
+                self.ended = True
+                return
             self._blocks, block = await self._open()
         else:
             block = await self._blocks.next()
@@ -126,6 +130,20 @@ class FileBytes:
         self._start = skipped.start
         self._in_line = skipped.last not in (b"", b"\n")
         return blocks, skipped.rest
+
+    async def _is_there(self) -> bool:
+        """Say whether the file is still there, before it is opened for the first time.
+
+        Nothing of one that is not is in any result, and to stop for it would be for good: a
+        checkpoint may know of it.
+        """
+        try:
+            if await self._world.files.size(self._path) is not None:
+                return True
+        except OSError as error:
+            raise cannot_read(self._path, error) from error
+        _log.warning("%s was deleted before it was read, and is left out", self._path)
+        return False
 
     async def _check_size(self, files: Files, expected: int) -> int:
         try:

@@ -51,10 +51,10 @@ class FileSink(Sink[Any]):
     `roll_epochs` epochs, whichever comes first; with more than one epoch records are durable at
     the end of theirs, but visible only when the part ends, or the flow.
 
-    One sink owns a `prefix` in a folder; another is refused with `SinkError`, and so are a second
-    job on the same prefix while one runs, and a flow that starts from nothing where parts of an
-    earlier life are. A job that goes on from an older checkpoint or savepoint takes the parts of
-    later epochs away, with a warning. Other files in the folder are left alone.
+    One sink owns a `prefix` in a folder; another is refused with `ConfigError`, and so is a flow
+    that starts from nothing where parts of an earlier life are; a second job on the same prefix,
+    while one runs, with `LeaseError`. A job that goes on from an older checkpoint or savepoint
+    takes the parts of later epochs away, with a warning. Other files in the folder are left alone.
     """
 
     kind = "repeatable"
@@ -163,7 +163,7 @@ class FileSink(Sink[Any]):
         found = await files.names(self._folder)
         parts = [name for name in found if names.epoch_of(name) is not None]
         if parts:
-            raise SinkError(
+            raise ConfigError(
                 f"sink {names.operator!r}: {self._folder} has {len(parts)} parts of an earlier "
                 f"life of the flow ({parts[0]} to {parts[-1]}), and the flow starts from nothing: "
                 "it would write the same results again. Give it another folder, delete these "

@@ -13,7 +13,7 @@ import msgspec
 from flowrt.connectors.files.csv_format import CsvFormat
 from flowrt.connectors.files.paths import find_files, nothing_found
 from flowrt.connectors.files.reader import FileReader, ReadOptions, is_gzip, is_same_file
-from flowrt.contract.errors import ConfigError
+from flowrt.contract.errors import ConfigError, InputError
 from flowrt.contract.source import UNKNOWN, Position, Reader, Source, SourceContext, Split
 from flowrt.contract.time import Duration, duration_ms
 
@@ -51,17 +51,19 @@ class FileSource(Source[T], Generic[T]):
     a msgspec Struct, a TypedDict) JSON and CSV are converted to it, which is also faster. Text is
     UTF-8. Files that end in .gz are unpacked; their offsets are those of the unpacked bytes.
 
-    `watch` goes on looking for new files, which must appear whole (by rename); `follow` reads on
-    when a file grows, and then takes a line only once its newline is there. Both look each
-    `discovery_interval`, and then the source never ends. A log that is followed must not be
-    rotated to the same name: another file in its place is an `InputError` once it is longer than
-    the first was, or at once if it is shorter. A file that was read and is still there takes some
-    150 bytes of each checkpoint, and 10 µs of each look: move them away before they are 100,000.
+    `watch` goes on looking for new files, which must appear whole (by rename), and for more in
+    those that were read, as a later start does; `follow` reads on at once when a file grows, and
+    then takes a line only once its newline is there. Both look each `discovery_interval`, and then
+    the source never ends. A log that is followed must not be rotated to the same name: another file
+    in its place is an `InputError` once it is longer than the first was, or at once if it is
+    shorter. A file that was read and is still there takes some 150 bytes of each checkpoint, and
+    10 µs of each look: move them away before they are 100,000.
 
     A line that cannot be read raises `InputError` with file, byte offset and start of the line;
     with `on_error="skip"` it is logged and counted in `skipped`. `ConfigError` where a path, or the
-    folder of a pattern, does not exist (also later, while it is watched), where it is a pipe, and
-    where a name is not UTF-8.
+    folder of a pattern, does not exist, where it is a pipe, and where a name is not UTF-8;
+    `InputError` where the folder is gone later, while it is watched. A file that is deleted before
+    anything of it was read is left out, with a warning; one that was begun must stay.
     """
 
     @overload
@@ -127,6 +129,7 @@ class FileSource(Source[T], Generic[T]):
             max_line_bytes=max_line_bytes,
             on_skipped=self._count_skipped,
         )
+        self._was_there = False
         self._splits: dict[str, Split] = {}  # as listed last: most are the same the next time
         self.bounded = not (watch or follow)
         self.discovery_interval_ms = interval_ms if watch else None
@@ -148,7 +151,13 @@ class FileSource(Source[T], Generic[T]):
         depend on how the way there is spelled; its version is the size. A file that is followed
         never ends.
         """
-        found = await find_files(ctx.world.files, self._path)
+        try:
+            found = await find_files(ctx.world.files, self._path)
+        except ConfigError as error:
+            if not self._was_there:
+                raise
+            raise InputError(f"{error}. It was there when the flow looked before") from error
+        self._was_there = True
         if not found.sizes and not self._watch:
             raise nothing_found(self._path)
         followed = self._options.follow_ms is not None

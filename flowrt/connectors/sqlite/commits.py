@@ -119,12 +119,13 @@ def resolved(
 ) -> tuple[bool, Mark]:
     """Return whether to write the epoch's rows again, and the mark of the life that begins.
 
-    `SinkError` where table and checkpoint contradict each other. No I/O.
+    `SinkError` where table and checkpoint contradict each other, `ConfigError` where the flow
+    starts from nothing and the table has rows of an earlier life. No I/O.
     """
     life, owner = tokens
     if epoch is None or not prepared:  # of this sink the checkpoint knows nothing
         if found is not None and found.epoch and appends:
-            raise SinkError(
+            raise ConfigError(
                 f"the table has rows of an earlier life of the flow (until epoch {found.epoch}), "
                 "and the flow starts from nothing: it would write the same results again. Give it "
                 "another table, start it with the checkpoint folder that it had, or if its rows "
