@@ -36,13 +36,20 @@ async def to_the_end(place: Place, job: flowrt.Job, service: Service) -> None:
     await job.wait()
 
 
+async def epoch_without_answers(place: Place, job: flowrt.Job) -> None:
+    """Let an epoch commit that waits for room first, until it is clear that no answer comes."""
+    before = job.status().epoch
+    async with place.passing_time():
+        await until(lambda: job.status().epoch != before)
+
+
 async def test_epochs_commit_while_no_answer_comes_and_answers_come_once() -> None:
     place, sink, service = Place(), MemorySink[str](), Service()
     source = ScriptedSource[int]([*range(10), PAUSE, *range(10, 20)])
     async with place.start(asking(source, service, sink), channel_capacity=4) as job:
         await until(lambda: service.under_way == [0, 1])
         for _ in range(3):
-            await place.epoch(job)
+            await epoch_without_answers(place, job)
         assert sink.rows == []
         source.release()
         await to_the_end(place, job, service)
@@ -134,10 +141,10 @@ async def test_records_in_flight_come_along_to_any_parallelism(
     options: Any = {"ordered": ordered, "capacity": 3}
     flow = asking(source, service, sink, parallelism=before, **options)
     async with place.start(flow) as job:
-        await source.paused()
         await until(lambda: len(service.under_way) >= 3)
-        await place.epoch(job)
-        await job.savepoint("/savepoint")
+        await epoch_without_answers(place, job)
+        async with place.passing_time():
+            await job.savepoint("/savepoint")
         await job.cancel()
     again = Service()
     flow = asking(source, again, sink, parallelism=after, **options)

@@ -12,6 +12,7 @@ import pytest
 
 import flowrt
 from flowrt import (
+    ConfigError,
     FileSink,
     FileSource,
     Flow,
@@ -19,7 +20,6 @@ from flowrt import (
     IterableSource,
     MemorySink,
     PositionedSource,
-    SinkError,
     Source,
     Split,
     WatermarkStrategy,
@@ -256,7 +256,7 @@ async def test_without_its_checkpoints_the_output_is_not_written_a_second_time(
     write(tmp_path, "1.txt", "a")
     await run(tmp_path)
 
-    with pytest.raises(SinkError, match="starts from nothing: it would write the same results"):
+    with pytest.raises(ConfigError, match="starts from nothing: it would write the same results"):
         async with flowrt.start(counting(tmp_path), checkpoints=tmp_path / "other"):
             pytest.fail("the body must not run")
 
