@@ -9,11 +9,13 @@ from bench.measure import pin_to_one_core
 
 QUESTIONS = (
     "chain",
+    "metrics_overhead",
     "word_count",
     "channel_hops",
     "async_calls",
     "checkpoint_cost",
     "snapshot_pause",
+    "live_state",
     "slow_sink_memory",
     "latency",
     "drain",

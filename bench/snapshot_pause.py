@@ -27,9 +27,9 @@ async def _longest_pauses() -> tuple[float, float, float]:
     flow.source(_then_silence()).key_by(key).count().sink(NullSink())
     with TemporaryDirectory() as folder:
         async with start(flow, checkpoints=folder, scheduler=Continuous("1h")) as job:
-            growing = await _pause_during(_until_all_are_there, job)
-            quiet = await _pause_during(anyio.sleep, 1.0)
-            busy = await _pause_during(job.savepoint, f"{folder}/savepoint")
+            growing = await pause_during(_until_all_are_there, job)
+            quiet = await pause_during(anyio.sleep, 1.0)
+            busy = await pause_during(job.savepoint, f"{folder}/savepoint")
             await job.cancel()
     return growing, quiet, busy
 
@@ -45,7 +45,7 @@ async def _then_silence() -> AsyncIterator[int]:
     await anyio.sleep_forever()
 
 
-async def _pause_during(call: Callable[..., Awaitable[Any]], *arguments: Any) -> float:
+async def pause_during(call: Callable[..., Awaitable[Any]], *arguments: Any) -> float:
     """Return the longest time (ms) between two turns of the event loop while a coroutine runs."""
     longest = 0.0
     async with anyio.create_task_group() as group:

@@ -33,6 +33,8 @@ if _typing.TYPE_CHECKING:
     from flowrt.contract.errors import OperatorError as OperatorError
     from flowrt.contract.errors import SinkError as SinkError
     from flowrt.contract.errors import StateError as StateError
+    from flowrt.contract.on_error import DeadLetter as DeadLetter
+    from flowrt.contract.on_error import OnError as OnError
     from flowrt.contract.operator import Context as Context
     from flowrt.contract.operator import CoOperator as CoOperator
     from flowrt.contract.operator import Operator as Operator
@@ -53,16 +55,23 @@ if _typing.TYPE_CHECKING:
     from flowrt.contract.state import ListState as ListState
     from flowrt.contract.state import MapState as MapState
     from flowrt.contract.state import ReducingState as ReducingState
+    from flowrt.contract.state import Ttl as Ttl
     from flowrt.contract.state import ValueState as ValueState
     from flowrt.contract.time import WatermarkStrategy as WatermarkStrategy
     from flowrt.operators.calls import Cache as Cache
     from flowrt.runtime.job import Job as Job
     from flowrt.runtime.job import start as start
+    from flowrt.runtime.live_state import LiveState as LiveState
     from flowrt.runtime.output import JobOutput as JobOutput
     from flowrt.runtime.output import OutputIterator as OutputIterator
     from flowrt.runtime.run import run as run
+    from flowrt.runtime.status import Bottleneck as Bottleneck
+    from flowrt.runtime.status import EpochMetrics as EpochMetrics
     from flowrt.runtime.status import JobMetrics as JobMetrics
     from flowrt.runtime.status import JobStatus as JobStatus
+    from flowrt.runtime.status import OperatorMetrics as OperatorMetrics
+    from flowrt.runtime.status import TaskMetrics as TaskMetrics
+    from flowrt.runtime.watchdog import Watchdog as Watchdog
     from flowrt.schedulers.continuous import Continuous as Continuous
     from flowrt.stream.connected import BroadcastStream as BroadcastStream
     from flowrt.stream.connected import ConnectedStreams as ConnectedStreams
@@ -74,6 +83,7 @@ if _typing.TYPE_CHECKING:
 # `import flowrt` costs little and whoever needs one part loads that part alone.
 _HOMES = {
     "AggregatingState": "flowrt.contract.state",
+    "Bottleneck": "flowrt.runtime.status",
     "BroadcastState": "flowrt.contract.state",
     "BroadcastStream": "flowrt.stream.connected",
     "Cache": "flowrt.operators.calls",
@@ -86,6 +96,8 @@ _HOMES = {
     "Context": "flowrt.contract.operator",
     "Continuous": "flowrt.schedulers.continuous",
     "CsvFormat": "flowrt.connectors.files.csv_format",
+    "DeadLetter": "flowrt.contract.on_error",
+    "EpochMetrics": "flowrt.runtime.status",
     "ExponentialBackoff": "flowrt.contract.retry",
     "FileSink": "flowrt.connectors.files.sink",
     "FileSource": "flowrt.connectors.files.source",
@@ -109,11 +121,14 @@ _HOMES = {
     "ListState": "flowrt.contract.state",
     "LiveEvent": "flowrt.connectors.live",
     "LiveSink": "flowrt.connectors.live",
+    "LiveState": "flowrt.runtime.live_state",
     "MapState": "flowrt.contract.state",
     "MemorySink": "flowrt.connectors.memory",
     "NoRestart": "flowrt.contract.retry",
+    "OnError": "flowrt.contract.on_error",
     "Operator": "flowrt.contract.operator",
     "OperatorError": "flowrt.contract.errors",
+    "OperatorMetrics": "flowrt.runtime.status",
     "OutputIterator": "flowrt.runtime.output",
     "OutputTag": "flowrt.contract.operator",
     "PositionedSource": "flowrt.connectors.iterables",
@@ -133,7 +148,10 @@ _HOMES = {
     "SqliteSource": "flowrt.connectors.sqlite.source",
     "StateError": "flowrt.contract.errors",
     "Stream": "flowrt.stream.stream",
+    "TaskMetrics": "flowrt.runtime.status",
+    "Ttl": "flowrt.contract.state",
     "ValueState": "flowrt.contract.state",
+    "Watchdog": "flowrt.runtime.watchdog",
     "WatermarkStrategy": "flowrt.contract.time",
     "Writer": "flowrt.contract.sink",
     "run": "flowrt.runtime.run",

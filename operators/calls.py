@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import anyio
 
 from flowrt.contract.errors import ConfigError
+from flowrt.contract.on_error import note_tries
 from flowrt.contract.retry import RetryStrategy
 from flowrt.contract.time import Duration, duration_ms
 from flowrt.contract.waiting import sleep_ms
@@ -76,10 +77,11 @@ def retried(call: Call, retry: RetryStrategy, world: World) -> Call:
         while True:
             try:
                 return await call(value)
-            except Exception:
+            except Exception as error:
                 failures += 1
                 delay_ms = retry.delay_ms(failures, world.randomness.fraction())
                 if delay_ms is None:
+                    note_tries(error, failures)
                     raise
             await sleep_ms(world.clock, delay_ms)
 

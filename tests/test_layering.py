@@ -16,7 +16,7 @@ from tests.source_tree import Module, modules, room_of
 
 FLOOR = frozenset({"graph", "dataflow", "checkpoint", "state", "schedulers"})
 KERNEL = FLOOR | {"contract", "runtime"}
-EVERYTHING = KERNEL | {"operators", "connectors", "testing", "stream", "cli", "flowrt"}
+EVERYTHING = KERNEL | {"operators", "connectors", "testing", "observe", "stream", "cli", "flowrt"}
 
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "contract": frozenset(),
@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "connectors": frozenset({"contract"}),
     "runtime": FLOOR | {"contract"},
     "testing": KERNEL,
+    "observe": frozenset({"contract", "runtime"}),
     "stream": EVERYTHING,
     "cli": EVERYTHING,
     "flowrt": EVERYTHING,  # the facade
@@ -34,7 +35,11 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
 OUTSIDE = frozenset({"operators", "tests", "bench", "examples"})
 
 # A library with one door: module name -> the only module that may import it.
-ONE_DOOR = {"aiokafka": "flowrt.connectors.kafka"}
+ONE_DOOR = {
+    "aiokafka": "flowrt.connectors.kafka",
+    "opentelemetry": "flowrt.observe.opentelemetry",
+    "prometheus_client": "flowrt.observe.prometheus",
+}
 
 
 def imports(module: Module) -> Iterator[tuple[ast.stmt, str]]:
@@ -120,6 +125,8 @@ def test_every_module_is_seen() -> None:
         ("flowrt.stream", "import operators.map", "outside the package"),
         ("flowrt.runtime.job", "import tests.kit", "outside the package"),
         ("flowrt.connectors.files", "import aiokafka", "only flowrt.connectors.kafka may"),
+        ("flowrt.cli.app", "import prometheus_client", "only flowrt.observe.prometheus may"),
+        ("flowrt.observe.figures", "import flowrt.dataflow", "observe imports flowrt.dataflow"),
         ("flowrt.utils.text", "", "'utils' is not a room"),
     ],
 )

@@ -16,7 +16,19 @@ import flowrt
 LIST = Path(__file__).with_name("public_names.txt")
 # Loaded by what needs them, never by `import flowrt`.
 HEAVY = frozenset(
-    {"aiokafka", "asyncpg", "click", "rich", "sqlite3", "trio", "typer", "flowrt.testing"}
+    {
+        "aiokafka",
+        "asyncpg",
+        "click",
+        "flowrt.observe",
+        "flowrt.testing",
+        "opentelemetry",
+        "prometheus_client",
+        "rich",
+        "sqlite3",
+        "trio",
+        "typer",
+    }
 )
 
 

@@ -57,10 +57,24 @@ class Links:
 
     `tell_sources` passes a message to every subtask of every source. `commit(epoch, committables)`
     has sinks commit what their subtasks prepared, given by sink, and returns when all of them have.
+    `committed` hears how each epoch went; it must not raise.
     """
 
     tell_sources: Callable[[CoordinatorMessage], None]
     commit: Callable[[int, Mapping[str, Sequence[Committable]]], Awaitable[None]]
+    committed: Callable[[EpochStatistics], None] = lambda statistics: None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEpoch:
+    """How one subtask's part of an epoch went; `acknowledged_ns` counts from its beginning."""
+
+    task: str
+    subtask: int
+    acknowledged_ns: int
+    align_ns: int
+    freeze_ns: int
+    write_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +93,7 @@ class EpochStatistics:
     commit_ns: int
     size: int
     entries: int
+    tasks: tuple[TaskEpoch, ...] = ()
 
 
 @dataclass(slots=True)
@@ -109,6 +124,8 @@ class Coordinator:
         """Whether the last epoch was that of the end of the input."""
         self.committed: int | None = None
         """The last epoch whose commits are all acknowledged."""
+        self.open: int | None = None
+        """The epoch that is under way."""
         self._who = participants
         self._links = links
         self._scheduler = scheduler
@@ -118,6 +135,7 @@ class Coordinator:
         self._opened_ms: int | None = None
         self._started_ns = 0
         self._acknowledged: list[Acknowledge] = []
+        self._tasks: list[TaskEpoch] = []
         self._pending: Pending | None = None
         self._complete: list[Acknowledge] | None = None
         self._reading = {
@@ -138,6 +156,7 @@ class Coordinator:
         if isinstance(message, SourceEnded):
             self._reading.discard((message.task, message.subtask))
         elif self._pending is not None:
+            self._tasks.append(self._part_of(message))
             complete = self._pending.acknowledge(message)
             if complete is not None:
                 self._complete = complete
@@ -208,10 +227,11 @@ class Coordinator:
         epoch, end = self._next_epoch, not self._reading
         final = end or self._draining
         requests, self._savepoints = self._savepoints, []
+        self.open = epoch
         try:
             manifest = await self._take_snapshot(epoch, final, end)
             await self._commit(manifest)
-            self.committed = epoch
+            self.committed, self.open = epoch, None
             self.input_ended = end
             self._links.tell_sources(EpochCommitted(epoch))
             failpoint("sources.told")
@@ -232,6 +252,7 @@ class Coordinator:
         self._started_ns = self._clock.monotonic_ns()
         failpoint("epoch.chosen")
         self._complete = None
+        self._tasks = []
         self._pending = Pending(epoch, self._who.tasks)
         self._links.tell_sources(OpenEpoch(epoch, final, end))
         self._acknowledged = await self._gather()
@@ -288,6 +309,18 @@ class Coordinator:
             commit_ns=commit_ns,
             size=manifest.size(),
             entries=sum(file.entries for file in manifest.state_files().values()),
+            tasks=tuple(self._tasks),
+        )
+        self._links.committed(self._statistics)
+
+    def _part_of(self, message: Acknowledge) -> TaskEpoch:
+        return TaskEpoch(
+            message.task,
+            message.subtask,
+            self._clock.monotonic_ns() - self._started_ns,
+            message.align_ns,
+            message.freeze_ns,
+            message.write_ns,
         )
 
     def _wake(self) -> None:

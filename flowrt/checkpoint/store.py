@@ -13,7 +13,7 @@ savepoint is a folder with one checkpoint that shares nothing.
 
 from __future__ import annotations
 
-import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 
 from flowrt.checkpoint.disk import TEMPORARY, delete_quietly, disk_error, write_durably
@@ -32,10 +32,11 @@ from flowrt.checkpoint.names import (
 )
 from flowrt.contract.errors import CheckpointError, ConfigError, LeaseError
 from flowrt.contract.failpoints import failpoint
+from flowrt.contract.logs import flow_log
 from flowrt.contract.snapshot import Block, StateFile
 from flowrt.contract.world import Files
 
-_log = logging.getLogger("flowrt.checkpoint")
+_log = flow_log("flowrt.checkpoint")
 
 
 class OtherFlowError(ConfigError):
@@ -67,6 +68,8 @@ class DirectoryStore:
         self._needed: dict[Made, frozenset[str]] = {}
         self._encoded_splits = EncodedSplits()
         self._told: set[str] = set()
+        self._held: Counter[Made] = Counter()
+        self._doomed: set[Made] = set()
 
     @property
     def lease(self) -> Lease:
@@ -153,6 +156,20 @@ class DirectoryStore:
             except OSError as error:
                 raise disk_error(error, f"read the state file {file.name}", self.folder) from error
 
+    def hold(self, made: Made) -> bool:
+        """Keep a checkpoint with all its files until `let_go`; False where it is being deleted.
+
+        This store deletes none that is held. Another instance that took the folder over may.
+        """
+        if made in self._doomed:
+            return False
+        self._held[made] += 1
+        return True
+
+    def let_go(self, made: Made) -> None:
+        """Let a checkpoint that was held be deleted once no recovery can ask for it."""
+        self._held -= Counter([made])
+
     def manifest_path(self, made: Made) -> str:
         """Return where a manifest lies."""
         return f"{self.folder}/{manifest_name(made)}"
@@ -231,9 +248,14 @@ class DirectoryStore:
         mine = self.lease.generation
         # A newer generation than ours means that our lease is lost: nothing of its files is ours.
         doomed = [made for made in manifests if made not in kept and made.generation <= mine]
+        self._doomed.clear()
         for made in doomed:
             # Each time: whoever takes the folder over may be about to choose just this one.
             await self.lease.check()
+            if self._held[made] and await self._knows_needs(made):
+                kept.append(made)
+                continue
+            self._doomed.add(made)
             await delete_quietly(self.files, self.manifest_path(made))
             failpoint("checkpoint.deleted")
         if doomed:

@@ -59,10 +59,9 @@ class StateWriter:
     async def write(self, epoch: int, frozen: Frozen | None) -> list[StateFile]:
         """See `SnapshotWriter.write`; gives the event loop a turn between slices."""
         blocks = [] if frozen is None else await _encode(frozen)
+        if frozen is not None and frozen.is_whole:
+            self._files = []
         if blocks:
-            assert frozen is not None
-            if frozen.is_whole:
-                self._files = []
             sizes = [file.size for file in self._files]
             merge = plan([*sizes, sum(len(block.data) for block in blocks)])
             try:

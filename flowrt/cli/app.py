@@ -13,10 +13,13 @@ from typing import Annotated, Any, Final
 import typer
 
 from flowrt.cli.checkpoints import list_checkpoints, show_checkpoint, verify_checkpoints
+from flowrt.cli.dead_letters import list_letters, replay_letters, show_letters
 from flowrt.cli.display import choose_display
 from flowrt.cli.exits import Exit, report
+from flowrt.cli.letters import Choice
 from flowrt.cli.load import load_flow, parse_params
 from flowrt.cli.running import run_flow
+from flowrt.cli.states import show_key
 from flowrt.contract.errors import ConfigError
 from flowrt.contract.retry import ExponentialBackoff, FixedDelay, NoRestart, RetryStrategy
 from flowrt.graph.explain import explain as as_text
@@ -52,6 +55,11 @@ checkpoints_app = typer.Typer(
     help="Look into a checkpoint folder; changes nothing in it.", no_args_is_help=True
 )
 app.add_typer(checkpoints_app, name="checkpoints")
+deadletters_app = typer.Typer(
+    help="Look at dead letters that a FileSink wrote, and feed their records back.",
+    no_args_is_help=True,
+)
+app.add_typer(deadletters_app, name="deadletters")
 
 Target = Annotated[
     str, typer.Argument(metavar="MODULE:FLOW", help="A Flow, or a function that returns one.")
@@ -68,6 +76,16 @@ Delivered = Annotated[
 ]
 Traceback = Annotated[bool, typer.Option("--traceback", help="Show where an error came from.")]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A checkpoint folder.")]
+Letters = Annotated[
+    list[Path],
+    typer.Argument(metavar="PATH...", help="Files of dead letters, or folders of a FileSink."),
+]
+OfOperator = Annotated[
+    str | None, typer.Option("--operator", metavar="NAME", help="Only those of one operator.")
+]
+OfError = Annotated[
+    str | None, typer.Option("--error", metavar="TYPE", help="Only those of one kind of error.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for other programs.")]
 
 
@@ -141,6 +159,13 @@ def run(
         list[str],
         typer.Option(metavar="NAME", help="Let go of the state of an operator that is gone."),
     ] = [],  # noqa: B006
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PORT",
+            help="Serve metrics for Prometheus on 127.0.0.1; needs the extra flowrt[prometheus].",
+        ),
+    ] = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")
     ] = False,
@@ -163,7 +188,8 @@ def run(
             "allow_dropped_state": allow_dropped_state,
         }
         flow = load_flow(target, parse_params(param))
-        status = run_flow(flow, options, choose_display(quiet=quiet))
+        display = choose_display(quiet=quiet)
+        status = run_flow(flow, options, display, metrics_port=metrics_port)
     except KeyboardInterrupt:
         raise typer.Exit(Exit.CANCELLED) from None
     except Exception as error:
@@ -220,17 +246,82 @@ def _list(folder: Folder, as_json: AsJson = False, traceback: Traceback = False)
 def _show(
     folder: Folder,
     epoch: Annotated[int | None, typer.Option(help="Which epoch; the newest by default.")] = None,
+    operator: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --key: whose state to show.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="What the operator keeps for this key (JSON, or text).")
+    ] = None,
     as_json: AsJson = False,
     traceback: Traceback = False,
 ) -> None:
-    """Show what a checkpoint holds: positions, state files, sinks."""
-    _look(lambda: show_checkpoint(folder, epoch, as_json=as_json), traceback)
+    """Show what a checkpoint holds: positions, state files, sinks, or the state of one key."""
+
+    def show() -> Exit:
+        if operator is None and key is None:
+            return show_checkpoint(folder, epoch, as_json=as_json)
+        if operator is None or key is None:
+            raise ConfigError("--operator and --key belong together: give both, or neither")
+        return show_key(folder, epoch, operator, key, as_json=as_json)
+
+    _look(show, traceback)
 
 
 @checkpoints_app.command("verify", epilog=EXIT_CODES)
 def _verify(folder: Folder, as_json: AsJson = False, traceback: Traceback = False) -> None:
     """Read every file of every checkpoint and compare checksums; exit code 1 if one is damaged."""
     _look(lambda: verify_checkpoints(folder, as_json=as_json), traceback)
+
+
+@deadletters_app.command("list", epilog=EXIT_CODES)
+def _list_letters(
+    paths: Letters,
+    operator: OfOperator = None,
+    error: OfError = None,
+    as_json: AsJson = False,
+    traceback: Traceback = False,
+) -> None:
+    """Count dead letters by operator and error."""
+    choice = Choice(operator, error)
+    _look(lambda: list_letters(paths, choice, as_json=as_json), traceback)
+
+
+@deadletters_app.command("show", epilog=EXIT_CODES)
+def _show_letters(
+    paths: Letters,
+    operator: OfOperator = None,
+    error: OfError = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many to show.")] = 10,
+    as_json: AsJson = False,
+    traceback: Traceback = False,
+) -> None:
+    """Show dead letters, oldest first, with value, error and traceback."""
+    choice = Choice(operator, error)
+    _look(lambda: show_letters(paths, choice, limit, as_json=as_json), traceback)
+
+
+@deadletters_app.command("replay", epilog=EXIT_CODES)
+def _replay_letters(
+    paths: Letters,
+    into: Annotated[
+        Path, typer.Option(metavar="DIR", help="A folder that a FileSource of the flow watches.")
+    ],
+    operator: OfOperator = None,
+    error: OfError = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Also those that were fed back before.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write nothing, say how many there are.")
+    ] = False,
+    traceback: Traceback = False,
+) -> None:
+    """Write the records of dead letters as a JSON lines file, for the flow to read again.
+
+    Each letter is fed back once: the folder keeps a list.
+    """
+    choice = Choice(operator, error)
+    _look(lambda: replay_letters(paths, choice, into, again=again, dry_run=dry_run), traceback)
 
 
 def _look(command: Any, traceback: bool) -> None:

@@ -20,6 +20,7 @@ from flowrt.cli.meter import (
     View,
     count_text,
     curve,
+    held_up_text,
     lag_text,
     line,
     moment_text,
@@ -217,7 +218,9 @@ def panel(view: View, width: int) -> RenderableType:
         whole,
         title=title,
         title_align="left",
-        subtitle=Text(f" {time_text(view.seconds)} ", style="dim"),
+        subtitle=Text.assemble(
+            (held_up_text(view, " "), "yellow"), (f" {time_text(view.seconds)} ", "dim")
+        ),
         subtitle_align="right",
         border_style="dim",
         width=min(width, WIDTH),

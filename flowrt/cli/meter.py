@@ -38,6 +38,8 @@ class View:
     lag: Lag
     seconds: float
     history: tuple[float, ...] = ()
+    bottleneck: str | None = None
+    """The operator for which the others wait."""
 
 
 class Meter:
@@ -66,6 +68,7 @@ class Meter:
             lag,
             seconds,
             tuple(self._history),
+            None if metrics.bottleneck is None else metrics.bottleneck.operator,
         )
 
     def _rate(self, records: int, seconds: float, state: JobState) -> float:
@@ -147,8 +150,15 @@ def line(view: View) -> str:
     return (
         f"{view.name}: {view.state}, {count_text(view.records)} records, "
         f"{count_text(view.rate)}/s, epoch {epoch}, watermark {moment_text(view.watermark)}, "
-        f"lag {lag_text(view.lag)}"
+        f"lag {lag_text(view.lag)}{held_up_text(view, ', ')}"
     )
+
+
+def held_up_text(view: View, before: str = "") -> str:
+    """Return whom the others wait for; "" while they wait for nobody, or the job has ended."""
+    if view.bottleneck is None or view.state in ENDED:
+        return ""
+    return f"{before}held up by {view.bottleneck}"
 
 
 def beginning(status: JobStatus, records: int) -> str:

@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +15,9 @@ from anyio.abc import TaskStatus
 
 from flowrt.cli.display import Display, told_warnings
 from flowrt.cli.meter import Lag, Meter, beginning, ending
+from flowrt.contract.errors import ConfigError
 from flowrt.runtime.job import Job, start
-from flowrt.runtime.status import ENDED, JobStatus
+from flowrt.runtime.status import ENDED, JobMetrics, JobStatus
 from flowrt.stream import Flow
 
 LAG_SECONDS = 1.0
@@ -27,11 +29,30 @@ def run_flow(
     options: Mapping[str, Any],
     display: Display,
     clock: Callable[[], float] = time.monotonic,
+    metrics_port: int | None = None,
 ) -> JobStatus:
-    """Run a flow to its end in an event loop of its own; raises the error of one that fails."""
+    """Run a flow to its end in an event loop of its own; raises the error of one that fails.
+
+    With `metrics_port`, metrics are served there; `ConfigError` where they cannot be.
+    """
     running = _Running(flow, options, display, clock)
     on_uvloop = {"use_uvloop": sys.platform != "win32"}
-    return anyio.run(running.run, backend="asyncio", backend_options=on_uvloop)
+    with ExitStack() as stack:
+        if metrics_port is not None:
+            port, stop = _served(metrics_port, running)
+            stack.callback(stop)
+            display.say(f"{flow.name}: metrics on http://127.0.0.1:{port}/metrics")
+        return anyio.run(running.run, backend="asyncio", backend_options=on_uvloop)
+
+
+def _served(port: int, running: _Running) -> tuple[int, Callable[[], None]]:
+    try:
+        from flowrt.observe.prometheus import serve
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"--metrics-port needs {error.name}: pip install 'flowrt[prometheus]'"
+        ) from error
+    return serve(port, running)
 
 
 @dataclass
@@ -45,6 +66,21 @@ class _Running:
     draining: bool = False
     began: float = 0.0
     said_at_the_end: str = ""
+
+    @property
+    def name(self) -> str:
+        """The flow's name."""
+        return self.flow.name
+
+    def metrics(self) -> JobMetrics:
+        """Return the job's metrics; nothing before there is one."""
+        return JobMetrics(0, 0, None) if self.job is None else self.job.metrics()
+
+    def status(self) -> JobStatus:
+        """Return the job's status."""
+        if self.job is None:
+            return JobStatus(self.flow.name, "starting", None, None, 0, 0)
+        return self.job.status()
 
     async def run(self) -> JobStatus:
         """Run, and return how it ended."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from anyio.abc import SocketStream
 
 from flowrt.connectors.frames import Frame, Frames
 from flowrt.contract.errors import ConfigError, InputError
+from flowrt.contract.logs import flow_log
 from flowrt.contract.retry import ExponentialBackoff, RetryStrategy
 from flowrt.contract.source import Chunk, Position, Reader, Source, SourceContext, Split
 from flowrt.contract.waiting import sleep_ms
@@ -25,7 +25,7 @@ RECEIVE_BYTES: Final = 64 * 1024
 CONNECT_SECONDS: Final = 5
 _SHOWN_BYTES: Final = 80
 _BACKOFF: Final = ExponentialBackoff("1s", longest="30s")
-_log = logging.getLogger("flowrt.connectors.socket")
+_log = flow_log("flowrt.connectors.socket")
 
 
 class SocketSource(Source[T], Generic[T]):

@@ -1,6 +1,6 @@
 """All that may travel in a channel, in order.
 
-Records, watermarks, idleness, barriers, end of stream.
+Records, watermarks, idleness, barriers, marks of what is traced, end of stream.
 
 Records are not objects: a run of them is up to three parallel lists. Whoever sends a `Records`
 gives its lists away; a receiver may change them in place.
@@ -84,4 +84,11 @@ class EndOfStream:
     """Nothing follows from this sender."""
 
 
-Element: TypeAlias = Records | Watermark | Idle | Barrier | EndOfStream
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """The records that follow from this sender belong to a trace, up to the next one with None."""
+
+    trace: object | None
+
+
+Element: TypeAlias = Records | Watermark | Idle | Barrier | EndOfStream | Sampled

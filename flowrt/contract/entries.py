@@ -184,8 +184,8 @@ def read_batch(block: Block, key: bytes, value: bytes) -> Batch:
         raise _damaged(block, f"a batch cannot be read: {error}") from error
     if not _PLAIN_KEYS.issuperset(map(type, keys)):
         raise _damaged(block, "a batch cannot be read: it has keys that are neither int nor text")
-    if len(values) != _batch_size(key):
-        wanted = _batch_size(key)
+    if len(values) != batch_size(key):
+        wanted = batch_size(key)
         raise _damaged(block, f"a batch has {len(values)} entries and should have {wanted}")
     return values
 
@@ -214,12 +214,13 @@ def frames(block: Block) -> Iterator[tuple[int, int, int, int, int, int]]:
             raise _damaged(block, "an entry is cut")
         yield start, head, key_at, name_at, value_at, end
         start = end
-        count += _batch_size(data[key_at:name_at]) if operation == BATCH else 1
+        count += batch_size(data[key_at:name_at]) if operation == BATCH else 1
     if count != block.entries:
         raise _damaged(block, f"it has {count} entries where {block.entries} were written")
 
 
-def _batch_size(key: bytes) -> int:
+def batch_size(key: bytes) -> int:
+    """Return how many entries a batch stands for, from its key."""
     return int.from_bytes(key, "little")
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 import msgspec
 
 from flowrt.contract.state import StateSpec
+from flowrt.contract.undo import UndoLog
 
 Delivery: TypeAlias = Literal["exactly_once", "at_least_once", "at_most_once"]
 
@@ -134,6 +135,9 @@ class StateFile(msgspec.Struct, frozen=True):
 class KeyedBackend(Protocol):
     """Keyed state of one operator subtask."""
 
+    undo: UndoLog | None
+    """To be told of each change through a handle, if set before the first handle is asked for."""
+
     def handle(self, spec: StateSpec[Any], scope: HasKey) -> Any:
         """Return the handle of a declared state for the key that `scope.key` names at each use.
 
@@ -141,7 +145,7 @@ class KeyedBackend(Protocol):
         """
         ...
 
-    def table(self, name: str, type: Any) -> Table:
+    def table(self, name: str, type: Any, migrate: Callable[[Any], Any] | None = None) -> Table:
         """Return the table of a value state, for fused code and for the engine's own state."""
         ...
 
@@ -150,6 +154,18 @@ class KeyedBackend(Protocol):
 
         The one before must have been encoded, or was given up with the whole attempt.
         """
+        ...
+
+    def written_as(self, groups: range, shapes: Mapping[str, Any]) -> None:
+        """Hear the `shapes` with which the entries of some key groups were written; before `load`.
+
+        Where a state is declared with another one now, its values are migrated; where that cannot
+        be, whatever loads or declares it raises `StateError` saying what changed.
+        """
+        ...
+
+    def shapes(self) -> dict[str, Any]:
+        """Return the shape of each state's type, by the state's name, as plain data."""
         ...
 
     def load(self, blocks: Iterable[Block]) -> None:
@@ -170,6 +186,17 @@ class KeyedBackend(Protocol):
         """
         ...
 
+    def next_expiry(self) -> int | None:
+        """Return when `forget_expired` is to be called by the clock (ms); None for never."""
+        ...
+
+    def forget_expired(self) -> Iterator[None]:
+        """Let go of entries whose time to live is over, some in each step of the iteration.
+
+        To be called between records, for each watermark and when the clock says so.
+        """
+        ...
+
     def size(self) -> int:
         """Return how many entries all states hold, about."""
         ...
@@ -180,6 +207,9 @@ class BroadcastBackend(Protocol):
 
     writable: bool
     """Whether handles may write now."""
+
+    undo: UndoLog | None
+    """See `KeyedBackend.undo`."""
 
     def handle(self, spec: StateSpec[Any]) -> Any:
         """Return the handle of a declared state.
@@ -194,6 +224,14 @@ class BroadcastBackend(Protocol):
 
     def restore(self, states: Mapping[str, bytes]) -> None:
         """Take what `snapshot` returned, before any handle is used."""
+        ...
+
+    def written_as(self, shapes: Mapping[str, Any]) -> None:
+        """Hear the shapes of what is restored; see `KeyedBackend.written_as`."""
+        ...
+
+    def shapes(self) -> dict[str, Any]:
+        """Return the shape of each state's type, under names that no keyed state has."""
         ...
 
 
@@ -243,7 +281,11 @@ class SplitState(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class OperatorSnapshot(msgspec.Struct, frozen=True):
-    """One operator subtask's part of a snapshot."""
+    """One operator subtask's part of a snapshot.
+
+    `shapes` says of each state with which type it was written; a snapshot of before there were any
+    has none.
+    """
 
     operator: str
     subtask: int
@@ -252,6 +294,7 @@ class OperatorSnapshot(msgspec.Struct, frozen=True):
     splits: list[SplitState] = []
     committable: Any = None
     watermark: int | None = None
+    shapes: dict[str, Any] = {}
 
 
 class OpenEpoch(msgspec.Struct, frozen=True, tag=True):

@@ -13,9 +13,11 @@ when it is written.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final, Generic, Protocol, TypeVar, overload
+from dataclasses import dataclass
+from typing import Any, Final, Generic, Literal, Protocol, TypeVar, overload
 
-from flowrt.contract.errors import StateError
+from flowrt.contract.errors import ConfigError, StateError
+from flowrt.contract.time import Duration, duration_ms
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -155,6 +157,37 @@ class BroadcastHandle(MapHandle[K, V], Protocol[K, V]):
         ...
 
 
+@dataclass(frozen=True)
+class Ttl:
+    """How long an entry of a state lives: a time to live, from its last write or use.
+
+    It is seen no more as soon as `after` has passed, and its memory is given back soon after that,
+    whether anybody reads or not. `time="processing"` counts by the clock. `time="event"` counts
+    from the event time of the record that wrote (from the watermark, where that is later), until
+    the watermark has passed `after` more; the end of the input lets nothing expire.
+    `refresh="read"` begins the time anew at each read too, which then costs what a write costs.
+
+    Each name of a map state and each element of a list state has a time of its own.
+    """
+
+    after: Duration
+    time: Literal["processing", "event"] = "processing"
+    refresh: Literal["write", "read"] = "write"
+
+    def __post_init__(self) -> None:
+        if not self.ms:
+            raise ConfigError(f"a ttl must be at least 1 ms, and {self.after!r} is not")
+        if self.time not in ("processing", "event"):
+            raise ConfigError(f"time={self.time!r}: choose 'processing' or 'event'")
+        if self.refresh not in ("write", "read"):
+            raise ConfigError(f"refresh={self.refresh!r}: choose 'write' or 'read'")
+
+    @property
+    def ms(self) -> int:
+        """The time to live in ms."""
+        return duration_ms(self.after)
+
+
 _Handle = TypeVar("_Handle")
 
 
@@ -162,11 +195,21 @@ class StateSpec(Generic[_Handle]):
     """What every state declaration has: a name (that of the attribute where none is given).
 
     As an attribute of an `Operator` class it becomes the handle once the operator is opened; a
-    plain function gets its handle from `ctx.state(declaration)`.
+    plain function gets its handle from `ctx.state(declaration)`. With `ttl` entries expire: see
+    `Ttl`; a duration alone counts by the clock, from the last write. `migrate(plain)` makes a value
+    of today from one that was stored with a type that does not fit today's: `plain` is that value
+    in builtins, a record as a dict.
     """
 
-    def __init__(self, name: str | None) -> None:
+    def __init__(
+        self,
+        name: str | None,
+        ttl: Ttl | Duration | None = None,
+        migrate: Callable[[Any], Any] | None = None,
+    ) -> None:
         self.name = name or ""
+        self.migrate = migrate
+        self.ttl = ttl if ttl is None or isinstance(ttl, Ttl) else Ttl(ttl)
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = self.name or name
@@ -191,14 +234,33 @@ class ValueState(StateSpec[ValueHandle[T]]):
 
     @overload
     def __init__(
-        self: ValueState[T | None], type: type[T] | None = None, *, name: str | None = None
+        self: ValueState[T | None],
+        type: type[T] | None = None,
+        *,
+        name: str | None = None,
+        ttl: Ttl | Duration | None = None,
+        migrate: Callable[[Any], T] | None = None,
     ) -> None: ...
     @overload
     def __init__(
-        self, type: type[T] | None = None, *, default: T, name: str | None = None
+        self,
+        type: type[T] | None = None,
+        *,
+        default: T,
+        name: str | None = None,
+        ttl: Ttl | Duration | None = None,
+        migrate: Callable[[Any], T] | None = None,
     ) -> None: ...
-    def __init__(self, type: Any = None, *, default: Any = None, name: str | None = None) -> None:
-        super().__init__(name)
+    def __init__(
+        self,
+        type: Any = None,
+        *,
+        default: Any = None,
+        name: str | None = None,
+        ttl: Ttl | Duration | None = None,
+        migrate: Callable[[Any], Any] | None = None,
+    ) -> None:
+        super().__init__(name, ttl, migrate)
         self.type = type
         self.default = default
 
@@ -206,8 +268,15 @@ class ValueState(StateSpec[ValueHandle[T]]):
 class ListState(StateSpec[ListHandle[T]]):
     """Declare a list for each key; `type` is that of an element."""
 
-    def __init__(self, type: type[T] | None = None, *, name: str | None = None) -> None:
-        super().__init__(name)
+    def __init__(
+        self,
+        type: type[T] | None = None,
+        *,
+        name: str | None = None,
+        ttl: Ttl | Duration | None = None,
+        migrate: Callable[[Any], Any] | None = None,
+    ) -> None:
+        super().__init__(name, ttl, migrate)
         self.type = type
 
 
@@ -220,8 +289,10 @@ class MapState(StateSpec[MapHandle[K, V]]):
         type: type[V] | None = None,
         *,
         name: str | None = None,
+        ttl: Ttl | Duration | None = None,
+        migrate: Callable[[Any], Any] | None = None,
     ) -> None:
-        super().__init__(name)
+        super().__init__(name, ttl, migrate)
         self.key_type = key_type
         self.type = type
 
@@ -239,8 +310,9 @@ class BroadcastState(StateSpec[BroadcastHandle[K, V]]):
         type: type[V] | None = None,
         *,
         name: str | None = None,
+        migrate: Callable[[Any], Any] | None = None,
     ) -> None:
-        super().__init__(name)
+        super().__init__(name, migrate=migrate)
         self.key_type = key_type
         self.type = type
 
@@ -254,8 +326,10 @@ class ReducingState(StateSpec[ReducingHandle[T]]):
         type: type[T] | None = None,
         *,
         name: str | None = None,
+        ttl: Ttl | Duration | None = None,
+        migrate: Callable[[Any], Any] | None = None,
     ) -> None:
-        super().__init__(name)
+        super().__init__(name, ttl, migrate)
         self.reduce = reduce
         self.type = type
 
@@ -274,8 +348,10 @@ class AggregatingState(StateSpec[AggregatingHandle[In, Out]], Generic[In, Acc, O
         type: type[Acc] | None = None,
         *,
         name: str | None = None,
+        ttl: Ttl | Duration | None = None,
+        migrate: Callable[[Any], Any] | None = None,
     ) -> None:
-        super().__init__(name)
+        super().__init__(name, ttl, migrate)
         self.create = create
         self.add = add
         self.result = result

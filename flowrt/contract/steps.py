@@ -64,7 +64,8 @@ class Fold:
     The first record of a key gives `first(value)`, each later one `add(accumulator, value)`. With
     `one` and `one_more` it counts, and what they do is written out instead of being called.
     `result` None emits the accumulator itself. `type` declares the accumulator's type for
-    snapshots; without it builtins come back as they were. `name` is that of the state.
+    snapshots; without it builtins come back as they were. `name` is that of the state, and
+    `migrate` as for any state.
     """
 
     first: Callable[[Any], Any]
@@ -72,6 +73,7 @@ class Fold:
     result: Callable[[Any], Any] | None = None
     type: Any = None
     name: str = "fold"
+    migrate: Callable[[Any], Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,14 @@ async def acknowledge(
     for cut in cuts:
         files = await cut.writer.write(epoch, cut.frozen) if cut.writer is not None else []
         parts.append(
-            OperatorSnapshot(cut.id, desk.subtask, files, cut.data, watermark=cut.watermark)
+            OperatorSnapshot(
+                cut.id,
+                desk.subtask,
+                files,
+                cut.data,
+                watermark=cut.watermark,
+                shapes=cut.shapes,
+            )
         )
     write_ns = desk.clock.monotonic_ns() - started
     desk.send(Acknowledge(desk.task, desk.subtask, epoch, parts, align_ns, freeze_ns, write_ns))

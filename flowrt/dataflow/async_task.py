@@ -17,17 +17,19 @@ import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from flowrt.contract.elements import Barrier, EndOfStream, Idle, Records, Watermark
-from flowrt.contract.errors import FlowrtError
+from flowrt.contract.errors import FlowrtError, StateError
 from flowrt.contract.failpoints import failpoint
+from flowrt.contract.on_error import tries_of
 from flowrt.contract.snapshot import CoordinatorMessage, OpenEpoch
 from flowrt.dataflow.acknowledge import Desk, acknowledge
 from flowrt.dataflow.blame import failures, operator_error
 from flowrt.dataflow.chain import Chain, Cut
-from flowrt.dataflow.in_flight import InFlight
+from flowrt.dataflow.in_flight import Failed, InFlight
 from flowrt.dataflow.in_flight_snapshot import SnapshotForm
 from flowrt.dataflow.input_loop import InputLoop
 from flowrt.dataflow.inputs import Inputs
-from flowrt.dataflow.outputs import Outputs
+from flowrt.dataflow.judge import Judge
+from flowrt.dataflow.outputs import Outputs, pick
 from flowrt.dataflow.parking import ParkingSpot, parking_spot
 
 CALLS_A_TURN: Final = 64
@@ -62,6 +64,8 @@ class AsyncSetup:
     ordered: bool
     form: SnapshotForm | None = None
     restored: Sequence[Any] = ()
+    judge: Judge | None = None
+    """Decides what comes after the last try of a call; None: the flow fails."""
 
 
 class AsyncTask:
@@ -140,7 +144,10 @@ class AsyncTask:
     async def on_records(self, records: Records) -> None:
         """Begin calls; wait while as many records wait for their call as may be under way."""
         if self._setup.form is not None:
-            self._setup.form.try_out(records.values)
+            try:
+                self._setup.form.try_out(records.values)
+            except StateError:
+                records = await self._without_unfit(records, self._setup.form)
         self.in_flight.add(records)
         self._begin_calls()
         if self.in_flight.ready:
@@ -228,7 +235,12 @@ class AsyncTask:
             except FlowrtError:
                 raise
             except failures() as error:
-                raise operator_error(self._setup.id, error, value=record.value) from error
+                if self._setup.judge is None or not isinstance(error, Exception):
+                    raise operator_error(self._setup.id, error, value=record.value) from error
+                self._answers += 1
+                if in_flight.fail(record, error):
+                    self._spot.wake()
+                continue
             self._answers += 1
             if in_flight.finish(record, result):
                 self._spot.wake()
@@ -257,7 +269,7 @@ class AsyncTask:
             return
         while not enough():
             answers = self._answers
-            await self.loop.wait()
+            await self.loop.wait(idle=False)
             if self._epoch_open and self._answers > answers:
                 self._be_patient()
         # A wake that was meant for the inputs may have been among those.
@@ -272,8 +284,34 @@ class AsyncTask:
                     await self.chain.run(one)
                 case Watermark(timestamp):
                     await self.chain.advance(timestamp)
+                case Failed(call, error):
+                    await self._fail(error, call.value, call.timestamp)
                 case _:
                     self.chain.rest()
+
+    async def _fail(self, error: Exception, value: Any, timestamp: int | None) -> None:
+        judge = self._setup.judge
+        if judge is None:
+            raise error
+        await judge.failed(error, value, timestamp, None, tries_of(error))
+
+    async def _without_unfit(self, records: Records, form: SnapshotForm) -> Records:
+        """Return a run without those that no snapshot could hold; `StateError` where they must."""
+        fitting = []
+        times = records.timestamps or [None] * len(records.values)
+        for index, (value, timestamp) in enumerate(zip(records.values, times, strict=True)):
+            try:
+                form.try_out([value])
+            except StateError as error:
+                await self._fail(error, value, timestamp)
+            else:
+                fitting.append(index)
+        return pick(records, fitting)
+
+    def judges(self) -> list[Judge]:
+        """See `Chain.judges`; with that of the calls."""
+        own = self._setup.judge
+        return self.chain.judges() if own is None else [own, *self.chain.judges()]
 
     def _snapshot(self) -> Any:
         # Where nothing is kept any value will do.

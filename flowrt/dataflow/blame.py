@@ -28,7 +28,12 @@ def failures() -> tuple[type[BaseException], ...]:
 
 
 def operator_error(
-    operator: str, error: BaseException, *, method: str = "", value: object = _NO_RECORD
+    operator: str,
+    error: BaseException,
+    *,
+    method: str = "",
+    value: object = _NO_RECORD,
+    tries: int = 1,
 ) -> OperatorError:
     """Return the error that names the operator, and the record or the method it was at."""
     where = f" in {method}" if method else ""
@@ -36,6 +41,8 @@ def operator_error(
         value = None
     else:
         where = f" at the record {shown(value)}"
+    if tries > 1:
+        where += f", at each of {tries} tries"
     message = f"operator {operator!r} raised {type(error).__name__}: {error}{where}"
     return OperatorError(message, operator=operator, value=value)
 

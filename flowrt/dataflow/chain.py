@@ -6,21 +6,28 @@ starts the next one.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import CodeType
 from typing import Any, Final, Protocol
+
+from anyio.lowlevel import checkpoint
 
 from flowrt.contract.elements import MAX_TIMESTAMP, MIN_TIMESTAMP, Records
 from flowrt.contract.errors import FlowrtError, OperatorError
+from flowrt.contract.on_error import OnError
 from flowrt.contract.snapshot import BroadcastBackend, Frozen, KeyedBackend, SnapshotWriter
-from flowrt.contract.steps import AssignTimestamps, Connect, Fold, Process, Step
+from flowrt.contract.steps import AssignTimestamps, Connect, Fold, KeyBy, Map, Process, Step
+from flowrt.contract.undo import UndoLog
 from flowrt.contract.world import World
 from flowrt.dataflow.blame import called, failures, operator_error, snapshot_of
 from flowrt.dataflow.broadcast_snapshot import take_states, with_states, writing
 from flowrt.dataflow.context import OperatorContext
 from flowrt.dataflow.event_time import EventTime
-from flowrt.dataflow.fuse import FusedLine, Part, fuse
+from flowrt.dataflow.fuse import FusedLine, Part, fuse, waits_for
+from flowrt.dataflow.judge import Judge
 from flowrt.dataflow.run_length import RUN_LIMIT
+from flowrt.dataflow.samples import LineSamples, StepFigures, step_figures
 from flowrt.dataflow.timers import TimerQueue
 
 RIGHT: Final = -1
@@ -60,6 +67,9 @@ class StepSetup:
     watermark: int = MIN_TIMESTAMP
     taken_tags: frozenset[str] = frozenset()
     broadcast: BroadcastBackend | None = None
+    on_error: OnError = field(default_factory=OnError)
+    check_key: Callable[[Any], object] = hash
+    """Raises for what state can have for no key."""
 
 
 @dataclass(slots=True)
@@ -71,6 +81,16 @@ class Cut:
     frozen: Frozen | None = None
     data: Any = None
     watermark: int | None = None
+    shapes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Line:
+    """A fused line with its counts, and its copy that looks at the clock once there is one."""
+
+    fused: FusedLine
+    samples: LineSamples
+    looking: FusedLine | None = None
 
 
 class Chain:
@@ -88,13 +108,17 @@ class Chain:
         self._downstream = downstream
         self._clock = world.clock
         self._setups = steps
-        self._parts = [_part(setup, world, subtask, parallelism) for setup in steps]
+        self.where: Callable[[], str | None] | None = None
+        """Says where the records of the run under way come from, for people; a source knows."""
+        self._parts = [
+            _part(setup, self._judge(setup, world), world, subtask, parallelism) for setup in steps
+        ]
         self._times = {
             index: EventTime(setup.id, setup.step, world.clock)
             for index, setup in enumerate(steps)
             if isinstance(setup.step, AssignTimestamps)
         }
-        self._lines: dict[tuple[int, bool, bool], FusedLine] = {}
+        self._lines: dict[tuple[int, bool, bool], _Line] = {}
         self._opened: list[Part] = []
         self._subtask = subtask
         self._broadcast = steps[0].broadcast if steps else None
@@ -173,12 +197,20 @@ class Chain:
             await self._assign(start, records)
             return
         which = (start, records.timestamps is not None, records.keys is not None)
-        line = self._lines.get(which)
-        if line is None:
-            line = self._lines[which] = self._fuse(*which)
-            run = line.first
+        rest: Records | None = None
+        kept = self._lines.get(which)
+        if kept is None:
+            steps, now_ns = self._line(start), self._clock.monotonic_ns
+            samples = LineSamples(len(steps), now_ns, waits=any(map(waits_for, steps)))
+            kept = self._lines[which] = _Line(self._fuse(*which), samples)
+            line, run = kept.fused, kept.fused.first
         else:
+            line = kept.fused
+            samples = kept.samples
+            if samples.records >= samples.look_at:
+                line, records, rest = self._look(which, kept, records)
             run = line.run
+        samples.records += len(records.values)
         try:
             await run(records.values, records.timestamps, records.keys)
         except FlowrtError:
@@ -188,9 +220,30 @@ class Chain:
             if blamed is None:
                 raise
             raise blamed from error
+        if rest is not None:
+            await self._run(start, rest)
 
-    def _fuse(self, start: int, timestamps: bool, keys: bool) -> FusedLine:
+    def _look(
+        self, which: tuple[int, bool, bool], kept: _Line, records: Records
+    ) -> tuple[FusedLine, Records, Records | None]:
+        """Return a copy of a line that looks at the clock, what it may have of a run, the rest."""
+        if kept.looking is None:
+            kept.looking = self._fuse(*which, kept.samples)
+        looked = kept.samples.look(len(records.values))
+        if looked == len(records.values):
+            return kept.looking, records, None
+        return kept.looking, _cut(records, 0, looked), _cut(records, looked, None)
+
+    def _line(self, start: int) -> list[Part]:
+        """Return the steps of the line that begins there: up to one that makes watermarks."""
         end = next((i for i in self._times if i >= start), len(self._parts))
+        return self._parts[max(start, 0) : end]
+
+    def _fuse(
+        self, start: int, timestamps: bool, keys: bool, samples: LineSamples | None = None
+    ) -> FusedLine:
+        parts = self._line(start)
+        end = max(start, 0) + len(parts)
         if end == len(self._parts):
             emit = self._downstream.emit
         else:
@@ -198,16 +251,28 @@ class Chain:
             async def emit(records: Records) -> None:
                 await self._run(end, records)
 
-        first = max(start, 0)
-        parts = self._parts[first:end]
         if parts and isinstance(parts[0].step, Connect):
             parts = [self._side(parts[0], parts[0].step, right=start == RIGHT), *parts[1:]]
-        return fuse(parts, emit, timestamps=timestamps, keys=keys)
+        timing = None if samples is None else (samples.now_ns, samples.note)
+        return fuse(parts, emit, timestamps=timestamps, keys=keys, timing=timing)
 
     def _side(self, part: Part, step: Connect, *, right: bool) -> Part:
+        judge = part.judge
+        if judge is not None and right and step.broadcast and self._subtask:
+            judge = judge.silent()
         if step.sides is not None:
-            return Part(part.id, step.sides[right])
+            return Part(part.id, step.sides[right], judge=judge)
+        part = replace(part, judge=judge)
         return replace(part, right=right, keyed=part.keyed and not (right and step.broadcast))
+
+    def _judge(self, setup: StepSetup, world: World) -> Judge | None:
+        if setup.on_error.fails_at_once:
+            return None
+        emit_side = self._downstream.emit_side
+        return Judge(setup.id, setup.on_error, world, emit_side, self._where)
+
+    def _where(self) -> str | None:
+        return None if self.where is None else self.where()
 
     async def _assign(self, index: int, records: Records) -> None:
         time = self._times[index]
@@ -258,11 +323,14 @@ class Chain:
                 # Told again after a rest, or restored ahead of its inputs, which are on their way.
                 continue
             part.context.watermark = watermark
+            await self._forget_expired(index)
             timers = part.context.opened_timers
             if timers is not None:
                 await self._fire(index, timers.event, watermark)
             part.context.forget_key()
             part.context.timestamp = None
+            if part.judge is not None:
+                part.judge.rest()
             await called(part.id, part.operator.on_watermark, watermark, part.context)
             await self._drain(index)
         self._downstream.watermark(watermark)
@@ -282,6 +350,7 @@ class Chain:
         if not self.keeps_time:
             return None
         times = [timers.processing.earliest() for timers in self._timers()]
+        times += [s.backend.next_expiry() for s in self._setups if s.backend is not None]
         times += [time.idle_at for time in self._times.values()]
         return min((time for time in times if time is not None), default=None)
 
@@ -289,12 +358,23 @@ class Chain:
         """Fire the processing-time timers that are due, and go idle where it is time to."""
         now = self._clock.now_ms()
         for index, part in enumerate(self._parts):
+            await self._forget_expired(index)
             timers = part.context.opened_timers if part.context is not None else None
             if timers is not None:
                 await self._fire(index, timers.processing, now)
         for index, time in self._times.items():
             if time.rest(now):
                 self._rest(index)
+
+    async def _forget_expired(self, index: int) -> None:
+        """Let go of what expired in a step's state; the event loop gets its turns."""
+        judge = self._parts[index].judge
+        if judge is not None:
+            judge.rest()
+        backend = self._setups[index].backend
+        if backend is not None:
+            for _ in backend.forget_expired():
+                await checkpoint()
 
     async def _fire(self, index: int, timers: TimerQueue, until: int) -> None:
         part = self._parts[index]
@@ -303,7 +383,10 @@ class Chain:
         for timestamp, key in timers.due(until):
             part.context.key = key
             part.context.timestamp = timestamp
-            await called(part.id, part.operator.on_timer, timestamp, part.context)
+            if part.judge is None:
+                await called(part.id, part.operator.on_timer, timestamp, part.context)
+            else:
+                await part.judge.fire(part.operator, timestamp, key)
             await self._drain(index)
 
     async def _drain(self, index: int) -> None:
@@ -350,12 +433,14 @@ class Chain:
             if setup.broadcast is not None:
                 data = with_states(data, setup.broadcast, self._subtask)
             # Where nothing is kept nothing need be cut: the state simply goes on.
-            frozen = None
+            frozen, shapes = None, {}
             if setup.backend is not None and setup.writer is not None:
-                frozen = setup.backend.freeze()
+                frozen, shapes = setup.backend.freeze(), setup.backend.shapes()
+            if setup.broadcast is not None:
+                shapes |= setup.broadcast.shapes()
             watermark = part.context.watermark if part.context is not None else None
             if setup.writer is not None or data is not None or watermark is not None:
-                cuts.append(Cut(setup.id, setup.writer, frozen, data, watermark))
+                cuts.append(Cut(setup.id, setup.writer, frozen, data, watermark, shapes))
         return cuts
 
     def undeclared(self) -> list[tuple[str, str]]:
@@ -368,18 +453,60 @@ class Chain:
             if not name.startswith("timers.")
         ]
 
+    def figures(
+        self, watermark: int, records_out: int, sides: Mapping[str, int]
+    ) -> list[StepFigures]:
+        """Return what each step did, told what left the last one and went to side outputs.
+
+        `watermark` is that of the input; behind a step that makes its own it is another.
+        """
+        watermarks = []
+        for index in range(len(self._parts)):
+            if index in self._times:
+                watermark = self._times[index].last
+            watermarks.append(watermark)
+        return step_figures(
+            self.operators,
+            [_is_one_for_one(part) for part in self._parts],
+            [(max(which[0], 0), line.samples) for which, line in list(self._lines.items())],
+            records_out,
+            sides,
+            watermarks,
+        )
+
     def dropped(self) -> dict[str, int]:
         """Return how many values went to side outputs that nobody takes, by operator and tag."""
         return {
             f"{part.id}.{tag}": count
             for part in self._parts
             if part.context is not None
-            for tag, count in part.context.dropped.items()
+            for tag, count in list(part.context.dropped.items())
+            if count
         }
 
+    def operator_at(self, code: CodeType, line: int) -> str | None:
+        """Return the step that a fused function calls at a line; None for any other code."""
+        for (start, _, _), kept in list(self._lines.items()):
+            for fused in (kept.fused, kept.looking):
+                if fused is not None and fused.code is code:
+                    place = fused.places.get(line)
+                    return None if place is None else self._parts[max(start, 0) + place[0]].id
+        return None
 
-def _part(setup: StepSetup, world: World, subtask: int, parallelism: int) -> Part:
-    part = Part(setup.id, setup.step, keyed=setup.keyed)
+    def judges(self) -> list[Judge]:
+        """Return those that decide about failing records, of the steps that have one."""
+        return [part.judge for part in self._parts if part.judge is not None]
+
+
+def _is_one_for_one(part: Part) -> bool:
+    return part.judge is None and isinstance(part.step, Map | KeyBy | Fold | AssignTimestamps)
+
+
+def _part(
+    setup: StepSetup, judge: Judge | None, world: World, subtask: int, parallelism: int
+) -> Part:
+    part = Part(setup.id, setup.step, keyed=setup.keyed, judge=judge, check_key=setup.check_key)
+    undo = None if judge is None else _undo_log(setup)
     if isinstance(setup.step, Process | Connect):
         part.operator = setup.step.make()
         part.context = OperatorContext(
@@ -390,12 +517,34 @@ def _part(setup: StepSetup, world: World, subtask: int, parallelism: int) -> Par
             setup.backend,
             setup.taken_tags,
             setup.broadcast,
+            undo,
         )
+        if judge is not None:
+            judge.context, judge.undo = part.context, undo
         part.context.watermark = setup.watermark
     if isinstance(setup.step, Fold):
         assert setup.backend is not None
-        part.table = setup.backend.table(setup.step.name, setup.step.type)
+        part.table = setup.backend.table(setup.step.name, setup.step.type, setup.step.migrate)
     return part
+
+
+def _undo_log(setup: StepSetup) -> UndoLog | None:
+    if not isinstance(setup.step, Process | Connect):
+        return None
+    undo = UndoLog()
+    for backend in (setup.backend, setup.broadcast):
+        if backend is not None:
+            backend.undo = undo
+    return undo
+
+
+def _cut(records: Records, start: int, end: int | None) -> Records:
+    timestamps, keys = records.timestamps, records.keys
+    return Records(
+        records.values[start:end],
+        None if timestamps is None else timestamps[start:end],
+        None if keys is None else keys[start:end],
+    )
 
 
 def _has_timers(backend: KeyedBackend) -> bool:

@@ -7,7 +7,9 @@ the last run has not been taken join that run.
 
 from __future__ import annotations
 
-from flowrt.contract.elements import Barrier, Element, Idle, Records, Watermark
+from collections.abc import Callable
+
+from flowrt.contract.elements import Barrier, Element, Idle, Records, Sampled, Watermark
 from flowrt.dataflow.parking import ParkingSpot, parking_spot
 from flowrt.dataflow.run_length import RUN_LIMIT, RunLength
 
@@ -22,13 +24,17 @@ class Channel:
     With `adapts`, the capacity is what the receiver does in some 20 ms, and at most `capacity`:
     barriers come behind what waits (Flink calls it buffer debloating, FLIP-183). Who receives says
     how long it took (see `waited_for`), and for that only looks at the clock where a sender waits.
+    With `now_ns`, a clock, the channel knows how long its sender waited for room.
     """
 
     __slots__ = (
         "_adapting",
         "_barriers",
+        "_blocked_ns",
+        "_blocked_since",
         "_elements",
         "_joinable",
+        "_now_ns",
         "_receiver",
         "_room",
         "_waiting",
@@ -37,7 +43,14 @@ class Channel:
         "waited_for",
     )
 
-    def __init__(self, capacity: int, receiver: ParkingSpot, *, adapts: bool = False) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        receiver: ParkingSpot,
+        *,
+        adapts: bool = False,
+        now_ns: Callable[[], int] | None = None,
+    ) -> None:
         self._adapting = RunLength(capacity) if adapts else None
         self.capacity = self._adapting.limit if self._adapting else capacity
         self.size = 0
@@ -48,14 +61,16 @@ class Channel:
         self._room = parking_spot()
         self._waiting = False
         self._barriers = 0
+        self._now_ns = now_ns
+        self._blocked_ns = 0
+        self._blocked_since: int | None = None
         # The last element, while it is a run that more records may join.
         self._joinable: Records | None = None
 
     async def send(self, records: Records) -> None:
         """Give a run away; waits first while the channel is full."""
-        while self.size >= self.capacity:
-            self._waiting = True
-            await self._room.wait()
+        if self.size >= self.capacity:
+            await self._wait_for_room()
         values, timestamps, keys = records.values, records.timestamps, records.keys
         count = len(values)
         if count > self.capacity:
@@ -91,6 +106,8 @@ class Channel:
             self._drop_outdated(kind)
         elif kind is Barrier:
             self._barriers += 1
+        elif element == Sampled(None) and self._take_mark_back():
+            return
         self._elements.append(element)
         self._receiver.wake()
 
@@ -126,8 +143,24 @@ class Channel:
             self.capacity = self._adapting.limit
         self.waited_for = None
 
+    def blocked_ns(self) -> int:
+        """Return how long the sender waited for room, with the wait that is under way."""
+        if self._blocked_since is None or self._now_ns is None:
+            return self._blocked_ns
+        return self._blocked_ns + self._now_ns() - self._blocked_since
+
     def __len__(self) -> int:
         return len(self._elements)
+
+    async def _wait_for_room(self) -> None:
+        if self._now_ns is not None:
+            self._blocked_since = self._now_ns()
+        try:
+            while self.size >= self.capacity:
+                self._waiting = True
+                await self._room.wait()
+        finally:
+            self._blocked_ns, self._blocked_since = self.blocked_ns(), None
 
     async def _send_in_pieces(self, records: Records) -> None:
         start = 0
@@ -151,6 +184,24 @@ class Channel:
             elements.pop()
         if kind is Watermark and elements and type(elements[-1]) is Watermark:
             elements.pop()
+
+    def _take_mark_back(self) -> bool:
+        """Forget the beginning of a trace that no records followed; say whether it was still here.
+
+        Traces are bounded by the records that wait, as all control is.
+        """
+        elements = self._elements
+        at = len(elements) - 1
+        while at >= 0 and type(elements[at]) in (Watermark, Idle):
+            at -= 1
+        if at < 0 or type(elements[at]) is not Sampled:
+            return False
+        behind = elements[at + 1 :]
+        del elements[at:]
+        for element in behind:
+            self._drop_outdated(type(element))
+            elements.append(element)
+        return True
 
     def _take_to_barrier(self) -> list[Element]:
         cut = next(i for i, e in enumerate(self._elements) if type(e) is Barrier) + 1

@@ -11,6 +11,7 @@ from flowrt.contract.errors import StateError
 from flowrt.contract.operator import Operator, OutputTag
 from flowrt.contract.snapshot import BroadcastBackend, KeyedBackend
 from flowrt.contract.state import BroadcastState, StateSpec
+from flowrt.contract.undo import UndoLog
 from flowrt.contract.world import World
 from flowrt.dataflow.timers import TimerQueue
 
@@ -32,6 +33,7 @@ class OperatorContext:
         "_handles",
         "_taken_tags",
         "_timers",
+        "_undo",
         "dropped",
         "emitted",
         "key",
@@ -53,6 +55,7 @@ class OperatorContext:
         backend: KeyedBackend | None,
         taken_tags: frozenset[str] = frozenset(),
         broadcast: BroadcastBackend | None = None,
+        undo: UndoLog | None = None,
     ) -> None:
         self.operator = operator
         self.subtask = subtask
@@ -66,6 +69,7 @@ class OperatorContext:
         self._backend = backend
         self._broadcast = broadcast
         self._taken_tags = taken_tags
+        self._undo = undo
         self._handles: dict[int, tuple[Any, Any]] = {}
         self._timers: ContextTimers | None = None
 
@@ -83,7 +87,7 @@ class OperatorContext:
     def timers(self) -> ContextTimers:
         """See `Context.timers`."""
         if self._timers is None:
-            self._timers = ContextTimers(self._keyed("timers"), self)
+            self._timers = ContextTimers(self._keyed("timers"), self, self._undo)
         return self._timers
 
     @property
@@ -113,6 +117,8 @@ class OperatorContext:
             raise _no_event_time(timestamp)
         if name not in self._taken_tags:
             self.dropped[name] += 1
+            if self._undo is not None:
+                self._undo.add(self.dropped.subtract, (name,))
             return
         lists = self.sides.get(name)
         if lists is None:
@@ -171,9 +177,9 @@ class ContextTimers:
 
     __slots__ = ("event", "processing")
 
-    def __init__(self, backend: KeyedBackend, scope: OperatorContext) -> None:
-        self.event = TimerQueue(backend, scope, "event")
-        self.processing = TimerQueue(backend, scope, "processing")
+    def __init__(self, backend: KeyedBackend, scope: OperatorContext, undo: UndoLog | None) -> None:
+        self.event = TimerQueue(backend, scope, "event", undo)
+        self.processing = TimerQueue(backend, scope, "processing", undo)
 
     def register_event_time(self, timestamp: int) -> None:
         """See `Timers.register_event_time`."""

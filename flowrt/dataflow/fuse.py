@@ -42,11 +42,14 @@ from flowrt.contract.steps import (
     one_more,
 )
 from flowrt.dataflow.context import OperatorContext
+from flowrt.dataflow.judge import Judge, NotAwaited
 from flowrt.dataflow.run_length import RUN_LIMIT
 
 Emit: TypeAlias = Callable[[Records], Awaitable[None]]
 EmitSide: TypeAlias = Callable[[], Awaitable[None]]
 Fused: TypeAlias = Callable[[list[Any], list[Any] | None, list[Any] | None], Awaitable[None]]
+Note: TypeAlias = Callable[[Sequence[int], Sequence[int]], None]
+"""Hears how many records came to each step of a line, and left the last, and each step's time."""
 
 
 @dataclass(slots=True)
@@ -62,6 +65,10 @@ class Part:
     keyed: bool = False
     right: bool = False
     """Of an operator with two inputs: whether it takes the records of the second."""
+    judge: Judge | None = None
+    """Decides what becomes of records that the step fails at; None: the flow fails."""
+    check_key: Callable[[Any], object] = hash
+    """Raises for what can be no key; asked where there is a judge."""
 
     @property
     def takes(self) -> Callable[..., Any]:
@@ -95,13 +102,22 @@ def is_coroutine(fn: Any) -> bool:
     )
 
 
-def fuse(parts: Sequence[Part], emit: Emit, *, timestamps: bool, keys: bool) -> FusedLine:
+def fuse(
+    parts: Sequence[Part],
+    emit: Emit,
+    *,
+    timestamps: bool,
+    keys: bool,
+    timing: tuple[Callable[[], int], Note] | None = None,
+) -> FusedLine:
     """Return one coroutine function for a line of steps.
 
     It is made for runs with or without `timestamps` and `keys`, and gives its results to `emit` in
-    runs of at most `RUN_LIMIT` where a step can make many of one.
+    runs of at most `RUN_LIMIT` where a step can make many of one. With `timing`, a clock (ns) and a
+    `Note`, the function looks at the clock behind every step, and tells after each run what it saw:
+    the same function, but slow.
     """
-    writer = _Writer(parts, timestamps=timestamps, keys=keys)
+    writer = _Writer(parts, timestamps=timestamps, keys=keys, timed=timing is not None)
     text = writer.write()
     # Tracebacks show the generated lines; the same text has the same name, so nothing piles up.
     line = "+".join(part.id for part in parts)
@@ -109,7 +125,7 @@ def fuse(parts: Sequence[Part], emit: Emit, *, timestamps: bool, keys: bool) -> 
     linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
     names: dict[str, Any] = {}
     exec(compile(text, filename, "exec"), names)
-    given = writer.arguments
+    given = writer.arguments | dict(zip(("now", "note"), timing or (), strict=False))
     run = names["make"](emit, Records, MISSING, *given.values())
     careful = (_refusing(it) if name in writer.plain else it for name, it in given.items())
     first = names["make"](emit, Records, MISSING, *careful)
@@ -124,7 +140,7 @@ def _refusing(fn: Any) -> Any:
         if hasattr(type(result), "__await__"):
             if inspect.iscoroutine(result):
                 result.close()
-            raise TypeError(
+            raise NotAwaited(
                 f"its function returned a {type(result).__name__}, which nobody awaits: pass the "
                 "coroutine function itself, not a plain one that calls it; key_by takes only "
                 "plain ones, so await in a map before it"
@@ -147,10 +163,13 @@ class _At:
 class _Writer:
     """Writes a fused function, line by line."""
 
-    def __init__(self, parts: Sequence[Part], *, timestamps: bool, keys: bool) -> None:
+    def __init__(
+        self, parts: Sequence[Part], *, timestamps: bool, keys: bool, timed: bool = False
+    ) -> None:
         steps = [part.step for part in parts]
         self.parts = parts
         self.keys = keys
+        self.timed = timed
         self.fans_out = any(isinstance(step, FlatMap | Process | Connect) for step in steps)
         self.out_keys = bool(steps) and isinstance(steps[-1], KeyBy)
         self.out_timestamps = timestamps or any(
@@ -158,7 +177,8 @@ class _Writer:
         )
         # One for one, and sent in one go: the timestamps of the run are already the right list.
         one_for_one = all(isinstance(step, Map | KeyBy | Fold) for step in steps)
-        self.pass_timestamps = timestamps and one_for_one and not any(map(_waits, parts))
+        stays = one_for_one and not any(waits_for(part) or part.judge for part in parts)
+        self.pass_timestamps = timestamps and stays
         self.loop_timestamps = timestamps and not self.pass_timestamps
         self.prologue: list[str] = []
         self.lines: list[str] = []
@@ -169,7 +189,11 @@ class _Writer:
 
     def write(self) -> str:
         self.fresh(0, self.prologue.append)
+        if self.timed:
+            self.count_from_zero()
         self.loop()
+        if self.timed:
+            self.tell()
         names = "".join(f", {name}" for name in self.arguments)
         head = [f"def make(emit, Records, MISSING{names}):"]
         head.append("    async def fused(values, timestamps, keys):")
@@ -185,6 +209,34 @@ class _Writer:
         self.add(depth, line)
         self.places[len(self.lines)] = (index, at.value)
 
+    # ------------------------------------------------------------------ the timed function
+
+    def count_from_zero(self) -> None:
+        # Bound when the function is made: the places are kept, the names are taken.
+        self.arguments |= {"now": None, "note": None}
+        self.prologue += [f"came{i} = spent{i} = 0" for i in range(len(self.parts) + 1)]
+        self.prologue.append("since = 0")
+
+    def tell(self) -> None:
+        came = ", ".join(f"came{i}" for i in range(len(self.parts) + 1))
+        spent = "".join(f"spent{i}, " for i in range(len(self.parts)))
+        self.add(0, f"note(({came},), ({spent}))")
+
+    def came(self, index: int, depth: int) -> None:
+        """Count a record that comes to a step, or leaves the last."""
+        if self.timed:
+            self.add(depth, f"came{index} += 1")
+
+    def begin(self, depth: int) -> None:
+        """What went by until here belongs to no step."""
+        # Written like that of a step, so that what it costs itself is always the same.
+        self.spent(len(self.parts), depth)
+
+    def spent(self, index: int, depth: int) -> None:
+        """What went by since the last look at the clock belongs to a step."""
+        if self.timed:
+            self.add(depth, f"until = now(); spent{index} += until - since; since = until")
+
     def name(self, kind: str, index: int, meaning: Any) -> str:
         """Pass an object to the function and return the name under which it knows it."""
         name = f"{kind}{index}"
@@ -199,12 +251,17 @@ class _Writer:
         over = columns[0] if len(columns) == 1 else f"zip({', '.join(columns)})"
         self.add(0, f"for {', '.join(names)} in {over}:")
         at = _At(1, timestamp="t" if self.loop_timestamps else "None")
+        self.begin(at.depth)
         for index, part in enumerate(self.parts):
-            if _waits(part):
+            if waits_for(part):
                 # What is ready must not wait for a call that may take long.
                 self.add(at.depth, "if out:")
                 self.send(at.depth + 1)
+            self.came(index, at.depth)
             at = self.step(index, part, at)
+            if not isinstance(part.step, Filter | Process | Connect):
+                # Those look at the clock before they say who goes on.
+                self.spent(index, at.depth)
         self.push(at)
         self.add(0, "if out:")
         self.send(1, renew=False)
@@ -219,6 +276,7 @@ class _Writer:
             add(f"{indent}out_k = []; push_k = out_k.append")
 
     def push(self, at: _At) -> None:
+        self.came(len(self.parts), at.depth)
         self.add(at.depth, f"push({at.value})")
         if self.out_timestamps and not self.pass_timestamps:
             self.add(at.depth, f"push_t({at.timestamp})")
@@ -236,6 +294,7 @@ class _Writer:
         self.add(depth, f"await emit(Records(out, {times}, {keys}))")
         if renew:
             self.fresh(0, lambda line: self.add(depth, line))
+            self.begin(depth)
 
     # ------------------------------------------------------------------ one step
 
@@ -244,21 +303,27 @@ class _Writer:
         value = at.value
         match part.step:
             case Map(fn):
-                self.add_call(at.depth, f"{value} = {self.call(index, fn, at)}", index, at)
+                self.calls(index, part, at, f"{value} = {self.call(index, fn, at)}")
             case Filter(fn):
-                self.add_call(at.depth, f"if not {self.call(index, fn, at)}:", index, at)
-                self.add(at.depth + 1, "continue")
+                self.filter(index, part, self.call(index, fn, at), at)
             case FlatMap(fn):
                 # Names of its own for what is inside: outside, the record goes on to be the same.
-                each = f"v{index}"
-                self.add_call(at.depth, f"for {each} in {self.call(index, fn, at)}:", index, at)
+                each, results = f"v{index}", self.call(index, fn, at)
+                if part.judge is not None:
+                    # All of them or none: half of what a failing record gives must not go on.
+                    self.calls(index, part, at, f"all{index} = [*{results}]")
+                    results = f"all{index}"
+                self.add_call(at.depth, f"for {each} in {results}:", index, at)
                 return _At(at.depth + 1, each, at.timestamp, at.key)
             case KeyBy(fn):
                 key = f"k{index}"
-                self.add_call(at.depth, f"{key} = {self.call(index, fn, at)}", index, at)
+                lines = [f"{key} = {self.call(index, fn, at)}"]
+                if part.judge is not None:
+                    lines.append(f"{self.name('check', index, part.check_key)}({key})")
+                self.calls(index, part, at, *lines)
                 return replace(at, key=key)
             case Fold():
-                self.fold(index, part.step, part.table, at)
+                self.fold(index, part, part.step, part.table, at)
             case Process() | Connect():
                 return self.process(index, part, at)
             case _:
@@ -272,7 +337,53 @@ class _Writer:
         self.plain.add(name)
         return f"{name}({at.value})"
 
-    def fold(self, index: int, step: Fold, table: Table | None, at: _At) -> None:
+    def filter(self, index: int, part: Part, keeps: str, at: _At) -> None:
+        if part.judge is not None:
+            # Also what says whether it is true may raise.
+            self.calls(index, part, at, f"keeps = bool({keeps})")
+            keeps = "keeps"
+        elif self.timed:
+            self.add_call(at.depth, f"keeps = {keeps}", index, at)
+            keeps = "keeps"
+        self.spent(index, at.depth)
+        self.add_call(at.depth, f"if not {keeps}:", index, at)
+        self.add(at.depth + 1, "continue")
+
+    def calls(self, index: int, part: Part, at: _At, *lines: str) -> None:
+        """Write lines in which a step may raise, and what becomes of a record that it fails at."""
+        judge, depth = part.judge, at.depth
+        if judge is None:
+            self.add_calls(depth, index, at, lines)
+            return
+        record = f"{at.value}, {at.timestamp}, {at.key if part.keyed else 'None'}"
+        self.add(depth, "try:")
+        self.add_calls(depth + 1, index, at, lines)
+        self.add(depth, "except Exception as error:")
+        if judge.policy.strategy is None:
+            failed = self.name("failed", index, judge.failed)
+            self.add(depth + 1, f"await {failed}(error, {record})")
+            self.begin(depth + 1)
+            self.add(depth + 1, "continue")
+            return
+        # What is ready must not wait with it.
+        self.add(depth + 1, "if out:")
+        self.send(depth + 2)
+        self.add(depth + 1, "tries = 1")
+        again = self.name("again", index, judge.again)
+        self.add(depth + 1, f"while await {again}(error, tries, {record}):")
+        self.add(depth + 2, "try:")
+        self.add_calls(depth + 3, index, at, [*lines, "break"])
+        self.add(depth + 2, "except Exception as one_more:")
+        self.add(depth + 3, "error = one_more; tries += 1")
+        self.add(depth + 1, "else:")
+        self.begin(depth + 2)
+        self.add(depth + 2, "continue")
+
+    def add_calls(self, depth: int, index: int, at: _At, lines: Sequence[str]) -> None:
+        for line in lines:
+            self.add_call(depth, line, index, at)
+
+    def fold(self, index: int, part: Part, step: Fold, table: Table | None, at: _At) -> None:
         assert table is not None
         name, depth, k = self.name("table", index, table), at.depth, at.key
         layer, places, entries = f"layer{index}", f"places{index}", f"entries{index}"
@@ -280,6 +391,9 @@ class _Writer:
         self.prologue.append(f"{layer} = {name}.writable(); {places} = len({layer})")
         self.prologue.append(f"{entries} = {layer}[0]; is_wide{index} = {places} > 1")
         self.prologue.append(f"cold{index} = {name}.cold")
+        if part.judge is not None:
+            self.careful_fold(index, part, step, table, at)
+            return
         self.add(depth, f"if is_wide{index}:")
         self.add_call(depth + 1, f"{entries} = {layer}[hash({k}) % {places}]", index, at)
         found = f"{entries}[{k}] if {k} in {entries} else cold{index}({k})"
@@ -294,6 +408,30 @@ class _Writer:
         if step.result is not None:
             result = f"{self.name('result', index, step.result)}(a)"
         self.add_call(depth, f"{at.value} = ({k}, {result})", index, at)
+
+    def careful_fold(self, index: int, part: Part, step: Fold, table: Table, at: _At) -> None:
+        """Write a fold that stores nothing before all that may fail is done."""
+        k, v, entries, places = at.key, at.value, f"entries{index}", f"places{index}"
+        first, add = self.name("first", index, step.first), self.name("add", index, step.add)
+        self.prologue.append(
+            f"seal{index} = table{index}.seal; unseal{index} = table{index}.unseal"
+        )
+        result = "a"
+        if step.result is not None:
+            result = f"{self.name('result', index, step.result)}(a)"
+        self.calls(
+            index,
+            part,
+            at,
+            f"if is_wide{index}: {entries} = layer{index}[hash({k}) % {places}]",
+            f"a = {entries}[{k}] if {k} in {entries} else cold{index}({k})",
+            f"a = {first}({v}) if a is MISSING else {add}(unseal{index}(a), {v})",
+            f"stored = seal{index}({k}, a)",
+            # Sealing may change the value (an int to a float): the changed one is sent.
+            *(["a = stored"] if table.scalar is not None else []),
+            f"result = ({k}, {result})",
+        )
+        self.add(at.depth, f"{entries}[{k}] = stored; {v} = result")
 
     def add_up(self, index: int, step: Fold, table: Table, at: _At) -> None:
         """From the accumulator found in the state make the next one, and store it."""
@@ -322,24 +460,29 @@ class _Writer:
         emitted = self.name("emitted", index, part.context.emitted)
         process = self.name("process", index, part.takes)
         depth = at.depth
-        self.add(depth, f"{context}.timestamp = {at.timestamp}")
+        lines = [f"{context}.timestamp = {at.timestamp}"]
         if part.keyed:
-            self.add(depth, f"{context}.key = {at.key}")
+            lines.append(f"{context}.key = {at.key}")
         elif part.right:
             # The records of a broadcast input have no keys, those before them may have had.
             self.prologue.append(f"{context}.forget_key()")
+        if part.judge is not None and part.judge.undo is not None:
+            # What was written before belongs to another record, or to none.
+            lines.append(f"{self.name('begin', index, part.judge.undo.begin)}()")
         call = f"{process}({at.value}, {context})"
-        if _waits(part):
-            self.add_call(depth, f"await {call}", index, at)
+        if waits_for(part):
+            lines.append(f"await {call}")
         else:
             # A plain method may return something to await, too.
-            self.add_call(depth, f"waits = {call}", index, at)
-            self.add(depth, "if waits is not None and hasattr(waits, '__await__'):")
-            self.add_call(depth + 1, "await waits", index, at)
+            lines.append(f"waits = {call}")
+            lines.append("if waits is not None and hasattr(waits, '__await__'): await waits")
+        self.calls(index, part, at, *lines)
+        self.spent(index, depth)
         if part.flush_sides is not None:
             sides = self.name("sides", index, part.context.sides)
             self.add(depth, f"if {sides}:")
             self.add(depth + 1, f"await {self.name('flush_sides', index, part.flush_sides)}()")
+            self.begin(depth + 1)
         self.add(depth, f"if not {emitted}:")
         self.add(depth + 1, "continue")
         # Taken out at once: what follows may wait, and others may use the operator meanwhile.
@@ -349,7 +492,7 @@ class _Writer:
         return _At(depth + 1, value, timestamp, at.key)
 
 
-def _waits(part: Part) -> bool:
+def waits_for(part: Part) -> bool:
     """Say whether a step may suspend the task."""
     step = part.step
     if isinstance(step, Process | Connect):

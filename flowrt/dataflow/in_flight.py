@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
 from itertools import repeat
 from typing import Any, Final, TypeAlias
 
@@ -22,6 +23,14 @@ NO_KEY: Final = object()
 """What a record has for a key that has none: None is a key like any other."""
 
 _PENDING: Final = object()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Failed:
+    """A record whose call failed for good; it leaves in its place, for the step's policy."""
+
+    call: Call
+    error: Exception
 
 
 class Call:
@@ -50,6 +59,7 @@ class InFlight:
         self._line: _Ordered | _Unordered = _Ordered() if ordered else _Unordered()
         self._waiting: deque[Call] = deque()
         self._limit = limit
+        self._failed = 0
         self.size = 0
         self.finish: Callable[[Call, Any], bool] = self._line.finish
         """Takes the result of a call; says whether anything may leave now."""
@@ -96,17 +106,39 @@ class InFlight:
             return None
         return waiting.popleft()
 
-    def take(self) -> list[Records | Mark]:
+    def fail(self, call: Call, error: Exception) -> bool:
+        """Take the error of a call; say whether anything may leave now."""
+        self._failed += 1
+        return self.finish(call, Failed(call, error))
+
+    def take(self) -> list[Records | Failed | Mark]:
         """Return what may leave, in order, in runs of at most `RUN_LIMIT`."""
-        leaving: list[Records | Mark] = []
+        leaving: list[Records | Failed | Mark] = []
         for one in self._line.leave():
-            if isinstance(one, list):
-                self.size -= len(one)
-                starts = range(0, len(one), RUN_LIMIT)
-                leaving += [_records(one[start : start + RUN_LIMIT]) for start in starts]
-            else:
+            if not isinstance(one, list):
                 leaving.append(one)
+                continue
+            self.size -= len(one)
+            for part in [one] if not self._failed else self._apart(one):
+                if isinstance(part, Failed):
+                    leaving.append(part)
+                    continue
+                starts = range(0, len(part), RUN_LIMIT)
+                leaving += [_records(part[start : start + RUN_LIMIT]) for start in starts]
         return leaving
+
+    def _apart(self, calls: list[Call]) -> Iterator[list[Call] | Failed]:
+        """Tell those that failed from the runs of others between them."""
+        run: list[Call] = []
+        for call in calls:
+            if type(call.result) is not Failed:
+                run.append(call)
+                continue
+            self._failed -= 1
+            yield run
+            yield call.result
+            run = []
+        yield run
 
     def entries(self) -> Iterator[Call | Mark]:
         """Iterate over all that has not left, in order: what a snapshot has to hold."""

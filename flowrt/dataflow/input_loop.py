@@ -7,12 +7,14 @@ from typing import Protocol, TypeAlias
 
 import anyio.lowlevel
 
-from flowrt.contract.elements import Barrier, EndOfStream, Idle, Records, Watermark
+from flowrt.contract.elements import Barrier, EndOfStream, Idle, Records, Sampled, Watermark
 from flowrt.contract.failpoints import failpoint
 from flowrt.contract.world import Alarm, Clock
 from flowrt.dataflow.inputs import Inputs
 from flowrt.dataflow.parking import ParkingSpot
 from flowrt.dataflow.run_length import RUN_LIMIT
+from flowrt.dataflow.task_times import TaskTimes
+from flowrt.dataflow.traces import Traces
 
 Take: TypeAlias = Callable[[Records], Awaitable[None]]
 """What takes the runs of records of one input."""
@@ -65,18 +67,24 @@ class InputLoop:
         self._takers = takers or [receiver.on_records] * len(inputs.channels)
         self._spot = spot
         self._clock = clock
+        self._now_ns = clock.monotonic_ns
         self._minimum = inputs.watermarks
         self._ended = False
         self._turn_records = 0
         self._aligning_since = 0
         self._alarm: tuple[int, Alarm] | None = None
         self.records = 0
+        self.times = TaskTimes(clock)
+        self.traces: Traces | None = None
+        # The trace to which what an input brings belongs, by input.
+        self._traced: dict[int, object] = {}
         self.hurried = False
         """Set by a receiver that took in records without doing what they are there for."""
 
     async def run(self) -> None:
         """Return once all inputs ended."""
         take, channels = self._inputs.take, self._inputs.channels
+        self.times.begin()
         try:
             while True:
                 taken = take()
@@ -98,14 +106,27 @@ class InputLoop:
                 # A wake since the last `take` is kept, so nothing that arrived meanwhile is missed.
                 await self.wait()
         finally:
+            self.times.end()
             if self._alarm is not None:
                 self._alarm[1].cancel()
 
-    async def wait(self) -> None:
-        """Wait until the task is woken, and do what the clock makes due; also for the receiver."""
+    async def wait(self, *, idle: bool = True) -> None:
+        """Wait until the task is woken, and do what the clock makes due; also for the receiver.
+
+        `idle`: it is input that the task waits for, and not the end of work that is under way.
+        """
         if (due := self._receiver.next_alarm()) is not None:
             await self._keep_time(due)
-        await self._spot.wait()
+        if idle:
+            # What `rest` and `work` do for a task that does one thing, for every hop of a record
+            # pays for it.
+            times, now_ns = self.times, self._now_ns
+            times.working, times.since = 0, now_ns()
+            await self._spot.wait()
+            times.waited_ns += now_ns() - times.since
+            times.working = 1
+        else:
+            await self._spot.wait()
         # The wake came from another task, or belongs to a barrier: the loop had its turn.
         self._turn_records = 0
 
@@ -113,13 +134,19 @@ class InputLoop:
         count = len(records.values)
         if self._turn_records >= RUN_LIMIT:
             # Many inputs, or one that refills while we wait: others want their turn too.
+            self.times.pause()
             await anyio.lowlevel.checkpoint()
+            self.times.go_on()
             self._turn_records = 0
         self._turn_records += count
         self.records += count
         if self._minimum.wake(index):
             await self._receiver.on_watermark(self._minimum.current)
-        await self._takers[index](records)
+        if self._traced and index in self._traced and self.traces is not None:
+            with self.traces.follow(self._traced[index], count):
+                await self._takers[index](records)
+        else:
+            await self._takers[index](records)
 
     async def _control(self, index: int, element: object) -> None:
         match element:
@@ -133,6 +160,10 @@ class InputLoop:
                 await self._barrier(index, element)
             case EndOfStream():
                 self._ended = self._inputs.end()
+            case Sampled(None):
+                self._traced.pop(index, None)
+            case Sampled(trace):
+                self._traced[index] = trace
 
     async def _advance(self, watermark: int | None) -> None:
         if watermark is not None:

@@ -84,10 +84,11 @@ class Hash:
             chosen[owner[key_group(key)]].append(index)
         for channel, indexes in zip(self.channels, chosen, strict=True):
             if indexes:
-                await channel.send(_pick(records, indexes))
+                await channel.send(pick(records, indexes))
 
 
-def _pick(records: Records, chosen: list[int]) -> Records:
+def pick(records: Records, chosen: list[int]) -> Records:
+    """Return some of a run's records, by their places."""
     values, timestamps, keys = records.values, records.timestamps, records.keys
     return Records(
         [values[i] for i in chosen],
@@ -126,18 +127,21 @@ class Outputs:
     ) -> None:
         self._sides = sides or {}
         every = [*main, *(reader for readers in self._sides.values() for reader in readers)]
-        self._channels = [channel for reader in every for channel in reader.channels]
-        self.records = 0
+        self.channels = [channel for reader in every for channel in reader.channels]
+        self.main_records = 0
+        self.side_records: dict[str, int] = {}
+        """How many records went to side outputs, by operator."""
         self._send_main = main[0].send if len(main) == 1 else partial(_fan_out, main)
 
     async def emit(self, records: Records) -> None:
         """See `Downstream.emit`."""
-        self.records += len(records.values)
+        self.main_records += len(records.values)
         await self._send_main(records)
 
     async def emit_side(self, operator: str, tag: str, records: Records) -> None:
         """See `Downstream.emit_side`."""
-        self.records += len(records.values)
+        sent = self.side_records.get(operator, 0)
+        self.side_records[operator] = sent + len(records.values)
         await _fan_out(self._sides[operator, tag], records)
 
     def watermark(self, timestamp: int) -> None:
@@ -150,8 +154,17 @@ class Outputs:
 
     def broadcast(self, element: Element) -> None:
         """Send a control element to every reader of every output."""
-        for channel in self._channels:
+        for channel in self.channels:
             channel.send_control(element)
+
+    @property
+    def records(self) -> int:
+        """How many records were sent, to all outputs."""
+        return self.main_records + sum(list(self.side_records.values()))
+
+    def blocked_ns(self) -> int:
+        """Return how long the task waited for room in the channels."""
+        return sum(channel.blocked_ns() for channel in self.channels)
 
 
 async def _fan_out(readers: Sequence[Partitioner], records: Records) -> None:

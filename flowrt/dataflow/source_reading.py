@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -28,13 +29,18 @@ from flowrt.dataflow.parking import ParkingSpot, parking_spot
 from flowrt.dataflow.run_length import RUN_LIMIT, RunLength
 from flowrt.dataflow.source_splits import Splits
 from flowrt.dataflow.split_run import SplitRun
+from flowrt.dataflow.task_times import TaskTimes, resting
 from flowrt.dataflow.throttle import Throttle
+from flowrt.dataflow.traces import Traces
 from flowrt.dataflow.turn import Turn
 
 T = TypeVar("T")
 
 TURN_NS = 1_000_000
 """A source that always has data gives the loop a turn at least this often (1 ms)."""
+
+CLOSELY = 16
+"""After a read of so many records the next is watched closely: what it decodes is work, too."""
 
 CLOSE_SECONDS = 30
 """How long a reader may take to close."""
@@ -62,6 +68,8 @@ class SourceReading:
         self.turn = Turn()
         self.stopping = False
         self.records = 0
+        self.times = TaskTimes(context.world.clock)
+        self.traces: Traces | None = None
         self._source = source
         self._context = context
         self._splits = splits
@@ -77,6 +85,8 @@ class SourceReading:
         self._group: TaskGroup | None = None
         self._told_idle = False
         self._length = RunLength()
+        self._sent_ns = 0
+        self._sending_since: int | None = None
         self._turn_started_ns = 0
         self._turn_records = 0
 
@@ -93,6 +103,11 @@ class SourceReading:
         self._queue.extend(run for run in runs if not run.ended)
         if self._group is not None and not self.stopping:
             self._start_readers()
+
+    def sent_ns(self) -> int:
+        """Return how long it took to send what was read, with all steps and the wait for room."""
+        since = self._sending_since
+        return self._sent_ns + (0 if since is None else self._clock.monotonic_ns() - since)
 
     async def lag(self) -> tuple[int, str] | None:
         """Return how much is left in the splits being read, and its unit; None if unknown."""
@@ -166,6 +181,7 @@ class SourceReading:
             self._group.start_soon(self._read_split, run)
 
     async def _read_split(self, run: SplitRun) -> None:
+        self.times.work()
         id = run.split.id
         opening = self._source.reader(run.split, run.position, self._context)
         source = self._context.operator
@@ -179,13 +195,16 @@ class SourceReading:
                 await asked(source, f"close split {id!r}", reader.close())
         self._start_readers()
         await self._settle()
+        self.times.rest()
         self._spot.wake()
 
     async def _read(self, run: SplitRun, reader: Reader[object]) -> None:
         most = RUN_LIMIT if self._throttle is None else self._throttle.limit()
         send, length, now_ns = self._sender(run), self._length, self._clock.monotonic_ns
+        records = CLOSELY
         while True:
-            chunk = await self._next(run, reader, min(most, length.limit))
+            reading = self._next(run, reader, min(most, length.limit))
+            chunk = await resting(reading, self.times, closely=records >= CLOSELY)
             run.busy = True
             if chunk is not None and self._throttle is not None:
                 await self._wait_until(self._throttle.take(len(chunk.values), self._clock.now_ms()))
@@ -195,12 +214,20 @@ class SourceReading:
                 if chunk is None:
                     self._splits.end(run)
                     return
-                started = now_ns()
-                records = await send(chunk)
+                self._sending_since = started = now_ns()
+                trace = self.traces and self.traces.sample(len(chunk.values))
+                if trace:
+                    with trace:
+                        records = await send(chunk)
+                else:
+                    records = await send(chunk)
+                ended = now_ns()
+                self._sending_since = None
+                self._sent_ns += ended - started
                 if records > 1 or length.limit < RUN_LIMIT:
-                    length.took(records, now_ns() - started)
+                    length.took(records, ended - started)
                 run.busy = False
-            await self._give_turn(records)
+            await self._give_turn(records, ended)
 
     async def _next(
         self, run: SplitRun, reader: Reader[object], limit: int
@@ -220,6 +247,7 @@ class SourceReading:
         run_chain, generator = self._chain.run, run.generator
         timestamp, clock = self._timestamp, self._clock
         keeps_time = self._chain.keeps_time
+        chain, where = self._chain, partial(_where, self._context.operator, run)
 
         async def send(chunk: Chunk[object]) -> int:
             values = chunk.values
@@ -234,6 +262,7 @@ class SourceReading:
                     known = [timestamp for timestamp in timestamps if timestamp is not None]
                     if known:
                         observe(generator, known, self._context.operator)
+                chain.where = where
                 # The lists are given away with this: whoever has them may change them.
                 await run_chain(Records(values, timestamps))  # type: ignore[arg-type]
                 self.records += count
@@ -253,18 +282,26 @@ class SourceReading:
         if when_ms > self._clock.now_ms():
             spot = parking_spot()
             alarm = self._clock.call_at(int(when_ms), spot.wake)
+            self.times.rest()
             try:
                 await spot.wait()
             finally:
+                self.times.work()
                 alarm.cancel()
 
-    async def _give_turn(self, records: int) -> None:
+    async def _give_turn(self, records: int, now: int) -> None:
         self._turn_records += records
-        now = self._clock.monotonic_ns()
         if self._turn_records >= RUN_LIMIT or now - self._turn_started_ns >= TURN_NS:
+            self.times.pause()
             await anyio.lowlevel.checkpoint()
+            self.times.go_on()
             self._turn_records = 0
             self._turn_started_ns = self._clock.monotonic_ns()
+
+
+def _where(source: str, run: SplitRun) -> str:
+    behind = "" if run.position is None else f", behind position {run.position!r}"
+    return f"source {source!r}, split {run.split.id!r}{behind}"
 
 
 async def asked(source: str, what: str, answer: Awaitable[T]) -> T:

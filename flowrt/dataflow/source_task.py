@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 
 import anyio
@@ -11,6 +10,7 @@ from anyio.abc import TaskGroup
 from flowrt.contract.elements import MAX_TIMESTAMP, Barrier, EndOfStream
 from flowrt.contract.errors import ConfigError
 from flowrt.contract.failpoints import failpoint
+from flowrt.contract.logs import flow_log
 from flowrt.contract.snapshot import (
     CoordinatorMessage,
     EpochCommitted,
@@ -29,8 +29,10 @@ from flowrt.dataflow.parking import parking_spot
 from flowrt.dataflow.source_reading import SourceReading, asked
 from flowrt.dataflow.source_splits import Splits, twice_listed
 from flowrt.dataflow.split_run import SplitRun
+from flowrt.dataflow.traces import Traces
+from flowrt.dataflow.turn import Turn
 
-_log = logging.getLogger("flowrt")
+_log = flow_log()
 
 
 class SourceTask:
@@ -67,6 +69,7 @@ class SourceTask:
             strategy=strategy,
             max_rate=max_rate,
         )
+        self.times = self._reading.times
         self._messages: deque[CoordinatorMessage] = deque()
         self._told_end = False
         self._committing: tuple[int, dict[str, Position]] | None = None
@@ -80,14 +83,18 @@ class SourceTask:
 
     async def run(self) -> None:
         """Return after the final epoch is committed."""
-        async with anyio.create_task_group() as group:
-            async with anyio.create_task_group() as reading:
-                await self._reading.start(reading)
-                self._watch_splits()
-                await self._serve(group, reading)
-                reading.cancel_scope.cancel()
-            self.outputs.broadcast(EndOfStream())
-            await self._hear_last_commit()
+        self.times.begin()
+        try:
+            async with anyio.create_task_group() as group:
+                async with anyio.create_task_group() as reading:
+                    await self._reading.start(reading)
+                    self._watch_splits()
+                    await self._serve(group, reading)
+                    reading.cancel_scope.cancel()
+                self.outputs.broadcast(EndOfStream())
+                await self._hear_last_commit()
+        finally:
+            self.times.end()
 
     async def close(self) -> None:
         """Close the operators.
@@ -96,6 +103,10 @@ class SourceTask:
         """
         self._alarms.cancel()
         await self.chain.close()
+
+    def trace(self, traces: Traces) -> None:
+        """Trace some of the runs that are read."""
+        self._reading.traces = traces
 
     def receive(self, message: CoordinatorMessage) -> None:
         """Take a message of the coordinator; never waits."""
@@ -108,7 +119,7 @@ class SourceTask:
         """Do what messages and alarms ask for, until the final barrier is sent."""
         while True:
             self._tell_end()
-            await self._spot.wait()
+            await self._wait()
             while self._messages:
                 message = self._messages.popleft()
                 if isinstance(message, EpochCommitted):
@@ -123,10 +134,15 @@ class SourceTask:
                 # Beside the barriers: listing may take long.
                 reading.start_soon(self._discover)
 
+    async def _wait(self) -> None:
+        self.times.rest()
+        await self._spot.wait()
+        self.times.work()
+
     async def _hear_last_commit(self) -> None:
         # The source hears of the final epoch too: its outside world may keep positions of its own.
         while not self._messages:
-            await self._spot.wait()
+            await self._wait()
         await self._committed(self._messages.popleft().epoch)
 
     async def _cut(self, message: OpenEpoch, group: TaskGroup) -> bool:
@@ -201,6 +217,11 @@ class SourceTask:
 
     # ------------------------------------------------------------------ what it tells
 
+    @property
+    def turn(self) -> Turn:
+        """Who of its readers may send now."""
+        return self._reading.turn
+
     def statistics(self) -> dict[str, int]:
         """Return counters: records in and out, the watermark."""
         return {
@@ -209,6 +230,10 @@ class SourceTask:
             "queued": 0,
             "watermark": self.splits.watermark,
         }
+
+    def sent_ns(self) -> int:
+        """Return how long the chain had what was read, with the wait for room behind it."""
+        return self._reading.sent_ns()
 
     async def lag(self) -> tuple[int, str] | None:
         """Return how much is left in the splits being read, and its unit; None if unknown."""

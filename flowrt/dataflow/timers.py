@@ -16,28 +16,33 @@ from sortedcontainers import SortedDict
 
 from flowrt.contract.snapshot import HasKey, KeyedBackend
 from flowrt.contract.state import MapHandle, MapState
+from flowrt.contract.undo import UndoLog
 
 
 class TimerQueue:
     """The timers of one operator subtask, of one kind ("event" or "processing").
 
     `scope.key` is the key whose timers are registered and deleted. No clock inside: `due` is told
-    the time.
+    the time. `undo` is told how to take back a change of the index; the map tells it itself.
     """
 
-    __slots__ = ("_keys_at", "_next", "_scope", "_timers")
+    __slots__ = ("_keys_at", "_next", "_scope", "_timers", "_undo")
 
-    def __init__(self, backend: KeyedBackend, scope: HasKey, kind: str) -> None:
+    def __init__(
+        self, backend: KeyedBackend, scope: HasKey, kind: str, undo: UndoLog | None = None
+    ) -> None:
         state = MapState(int, int, name=f"timers.{kind}")
         self._scope = scope
         self._timers: MapHandle[int, int] = backend.handle(state, scope)
         # Windows end together: few timestamps with many keys each, in order of registration.
-        self._keys_at: SortedDict[int, OrderedDict[Any, None]] = SortedDict()
+        # Each key has the number of its registration beside it.
+        self._keys_at: SortedDict[int, OrderedDict[Any, int]] = SortedDict()
+        self._undo = undo
         self._next = 0
         # Subtasks that became one may have used the same numbers: then the backend's order decides.
         restored = sorted(backend.map_entries(state.name), key=lambda timer: timer[2])
         for key, timestamp, number in restored:
-            self._add(timestamp, key)
+            self._add(timestamp, key, number)
             self._next = number + 1
 
     def register(self, timestamp: int) -> None:
@@ -47,8 +52,10 @@ class TimerQueue:
         """
         if timestamp not in self._timers:
             self._timers.put(timestamp, self._next)
+            self._add(timestamp, self._scope.key, self._next)
             self._next += 1
-            self._add(timestamp, self._scope.key)
+            if self._undo is not None:
+                self._undo.add(self._take_back, timestamp, self._scope.key)
 
     def delete(self, timestamp: int) -> None:
         """Forget a timer of the current key (ms); no error where there is none.
@@ -57,7 +64,9 @@ class TimerQueue:
         """
         if timestamp in self._timers:
             self._timers.remove(timestamp)
-            self._forget(timestamp, self._scope.key)
+            number = self._forget(timestamp, self._scope.key)
+            if self._undo is not None:
+                self._undo.add(self._put_back, timestamp, self._scope.key, number)
 
     def earliest(self) -> int | None:
         """Return the smallest timestamp of all timers (ms), or None."""
@@ -83,14 +92,24 @@ class TimerQueue:
     def __len__(self) -> int:
         return sum(map(len, self._keys_at.values()))
 
-    def _add(self, timestamp: int, key: Any) -> None:
+    def _add(self, timestamp: int, key: Any, number: int) -> None:
         keys = self._keys_at.get(timestamp)
         if keys is None:
             keys = self._keys_at[timestamp] = OrderedDict()
-        keys[key] = None
+        keys[key] = number
 
-    def _forget(self, timestamp: int, key: Any) -> None:
+    def _forget(self, timestamp: int, key: Any) -> int:
         keys = self._keys_at[timestamp]
-        del keys[key]
+        number = keys.pop(key)
         if not keys:
             del self._keys_at[timestamp]
+        return number
+
+    def _take_back(self, timestamp: int, key: Any) -> None:
+        self._next = self._forget(timestamp, key)
+
+    def _put_back(self, timestamp: int, key: Any, number: int) -> None:
+        self._add(timestamp, key, number)
+        keys = self._keys_at[timestamp]
+        for later in [other for other, set_as in keys.items() if set_as > number]:
+            keys.move_to_end(later)

@@ -8,6 +8,7 @@ from flowrt.contract.errors import GraphError
 from flowrt.graph.check import (
     check_ends,
     check_inputs,
+    check_letters_are_read,
     check_names,
     check_nobody_is_unread,
     check_numbers,
@@ -29,6 +30,7 @@ def build(name: str, nodes: Iterable[Node]) -> Graph:
     check_inputs(described)
     ordered = upstream_first(described)
     check_nobody_is_unread(described)
+    check_letters_are_read(described)
     check_state(described)
     check_sinks(described)
     return Graph(name, ordered)

@@ -104,12 +104,19 @@ def _check_output(output: Output, sender: Node | None, what: str) -> None:
         raise GraphError(f"{what} reads from {output.node!r}, which is not part of the flow")
     if isinstance(sender, SinkNode):
         raise GraphError(f"{what} reads from sink {output.node!r}: nothing comes out of a sink")
-    has_sides = isinstance(sender, StepNode) and isinstance(sender.step, Process | Connect)
-    if output.tag is not None and not has_sides:
+    if output.tag is not None and not may_send_to(sender, output.tag):
         raise GraphError(
             f"{what} reads side output {output.tag!r} of {kind_of(sender)} {output.node!r}, which "
-            "has none: only process(...) has side outputs"
+            "has none: only process(...) has side outputs, and a step with "
+            "on_error=OnError.dead_letter(tag) that of its tag"
         )
+
+
+def may_send_to(sender: Node, tag: str) -> bool:
+    """Say whether a node may have a side output of that tag."""
+    if not isinstance(sender, StepNode):
+        return False
+    return isinstance(sender.step, Process | Connect) or sender.letters == Output(sender.id, tag)
 
 
 def check_nobody_is_unread(nodes: Sequence[Node]) -> None:
@@ -121,6 +128,19 @@ def check_nobody_is_unread(nodes: Sequence[Node]) -> None:
             f"nobody reads what comes out of {', '.join(unread)}: end the stream with .sink(...), "
             "or leave the step out"
         )
+
+
+def check_letters_are_read(nodes: Sequence[Node]) -> None:
+    """Dead letters are read: what nobody reads is lost without a word."""
+    read = readers_of(nodes)
+    for node in nodes:
+        if isinstance(node, StepNode) and node.letters is not None and node.letters not in read:
+            tag = node.letters.tag
+            raise GraphError(
+                f"nobody reads the dead letters of step {node.id!r}: end "
+                f"flow.dead_letters(OutputTag({tag!r})), or the step's side_output of that tag, "
+                "with .sink(...); to let go of such records use OnError.skip()"
+            )
 
 
 def _is_read(node: Node, read: set[str]) -> bool:

@@ -88,7 +88,8 @@ def describe(node: Node) -> str:
         return f"sink: {node.sink.describe()}; {node.sink.kind}"
     state = "".join(f"; state {text} for each key" for text in _states(node))
     everywhere = "".join(f"; state {name} in every subtask" for name in broadcast_states(node))
-    return f"{_step(node)}{state}{everywhere}"
+    policy = "" if node.on_error.fails_at_once else f"; on error {node.on_error.describe()}"
+    return f"{_step(node)}{state}{everywhere}{policy}"
 
 
 def _source(node: SourceNode) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from flowrt.contract.on_error import OnError
 from flowrt.contract.sink import Sink
 from flowrt.contract.source import Source
 from flowrt.contract.steps import Connect, Step
@@ -53,6 +54,13 @@ class StepNode:
     new_chain: bool = False
     right: tuple[Output, ...] = ()
     rebalanced: tuple[Output, ...] = ()
+    on_error: OnError = field(default_factory=OnError)
+
+    @property
+    def letters(self) -> Output | None:
+        """Its dead letters, where it sends any."""
+        tag = self.on_error.tag
+        return None if tag is None else Output(self.id, tag.name)
 
 
 @dataclass(frozen=True, slots=True)

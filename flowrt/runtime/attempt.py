@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Literal
+from contextvars import copy_context
+from functools import partial
 
 import anyio
 
-from flowrt.checkpoint.coordinator import Coordinator, Links, Participants
+from flowrt.checkpoint.coordinator import Coordinator, EpochStatistics, Links, Participants
 from flowrt.contract.elements import MAX_TIMESTAMP, MIN_TIMESTAMP
 from flowrt.contract.errors import ConfigError, FlowrtError
 from flowrt.contract.failpoints import failpoint
+from flowrt.contract.logs import flow_log, operator_name
 from flowrt.contract.sink import Committable, SinkContext
 from flowrt.contract.snapshot import CoordinatorMessage, TaskMessage
 from flowrt.contract.steps import Connect, Process
@@ -23,17 +24,18 @@ from flowrt.dataflow.source_task import SourceTask
 from flowrt.graph.check import declared_states, made
 from flowrt.graph.nodes import Plan, SinkNode, StepNode
 from flowrt.runtime.errors import asked, single
+from flowrt.runtime.observations import Observations
 from flowrt.runtime.options import JobOptions
 from flowrt.runtime.output import JobOutput
 from flowrt.runtime.ownership import Ownership, Restored
-from flowrt.runtime.status import EpochMetrics, JobMetrics, TaskMetrics
+from flowrt.runtime.status import JobMetrics
 from flowrt.runtime.wiring import AnyTask, Memory, Surroundings, build_tasks, committables
 from flowrt.state.broadcast import BroadcastStates
 from flowrt.state.key_groups import key_group
 from flowrt.state.memory import MemoryBackend
 from flowrt.state.values import DescribedValues
 
-log = logging.getLogger("flowrt")
+log = flow_log()
 
 CLOSE_SECONDS = 30
 """How long an operator, reader or writer may take to close once the job stops."""
@@ -47,10 +49,14 @@ class Attempt:
         self._options = options
         self._ownership = ownership
         self._sinks = {node.id: node for node in plan.graph.nodes if isinstance(node, SinkNode)}
-        self._tasks: list[AnyTask] = []
+        self.tasks: list[AnyTask] = []
         self._coordinator: Coordinator | None = None
+        self.on_epoch: Callable[[EpochStatistics], None] = _ignore
+        """Hears how each epoch went that was committed."""
         self.notes: list[str] = []
         self.restored_epoch: int | None = None
+        self.backends: dict[str, list[MemoryBackend]] = {}
+        """The keyed state of each operator, by subtask."""
 
     # ------------------------------------------------------------------ life
 
@@ -71,10 +77,10 @@ class Attempt:
             async for task in build_tasks(self._plan, self._surroundings(memory)):
                 # At once: what a task holds is let go of also where a later one cannot be built.
                 stack.push_async_callback(_closed, f"task {task.desk.task!r}", task.close)
-                self._tasks.append(task)
+                self.tasks.append(task)
             failpoint("state.loaded")
             self._coordinator = self._make_coordinator(memory.recovery.next_epoch)
-            for task in self._tasks:
+            for task in self.tasks:
                 await task.open()
             self._check_states()
             failpoint("sources.sought")
@@ -86,8 +92,12 @@ class Attempt:
         failpoint("job.resumed")
         try:
             async with anyio.create_task_group() as group:
-                for task in self._tasks:
-                    group.start_soon(task.run, name=f"flowrt {task.desk.task}")
+                for task in self.tasks:
+                    # It takes over what is set where it is started.
+                    context = copy_context()
+                    context.run(operator_name.set, task.desk.task)
+                    name = f"flowrt {task.desk.task}"
+                    context.run(partial(group.start_soon, task.run, name=name))
                 group.start_soon(self._coordinator.run, name="flowrt coordinator")
         except BaseExceptionGroup as errors:
             error = single(errors)
@@ -138,7 +148,7 @@ class Attempt:
             for node in nodes
             if isinstance(node.step, Process | Connect) and declared_states(made(node))
         }
-        for task in self._tasks:
+        for task in self.tasks:
             for operator, state in [] if isinstance(task, SinkTask) else task.chain.undeclared():
                 known = f"{operator}.{state}"
                 if operator in declaring and known not in self._options.allow_dropped_state:
@@ -156,11 +166,18 @@ class Attempt:
             self._ownership.generation,
             self._options.channel_capacity,
             blocking=self._options.resolved_delivery == "exactly_once",
-            backend=MemoryBackend,
+            backend=self._backend,
             key_group=key_group,
             codec=DescribedValues,
             broadcast=BroadcastStates,
+            tracer=self._options.tracer,
         )
+
+    def _backend(self, operator: str) -> MemoryBackend:
+        # Asked for subtask by subtask.
+        backend = MemoryBackend(operator)
+        self.backends.setdefault(operator, []).append(backend)
+        return backend
 
     def _make_coordinator(self, first_epoch: int) -> Coordinator:
         deciding = self._deciding()
@@ -174,7 +191,7 @@ class Attempt:
         )
         return Coordinator(
             participants,
-            Links(self._tell, self._commit),
+            Links(self._tell, self._commit, self.on_epoch),
             self._options.scheduler,
             self._options.world.clock,
             self._ownership.store,
@@ -192,14 +209,14 @@ class Attempt:
 
     @property
     def _sources(self) -> list[SourceTask]:
-        return [task for task in self._tasks if isinstance(task, SourceTask)]
+        return [task for task in self.tasks if isinstance(task, SourceTask)]
 
     def _receive(self, message: TaskMessage) -> None:
         assert self._coordinator is not None
         self._coordinator.receive(message)
 
     def _tell(self, message: CoordinatorMessage) -> None:
-        for task in self._tasks:
+        for task in self.tasks:
             if isinstance(task, SourceTask | AsyncTask):
                 task.receive(message)
 
@@ -223,13 +240,18 @@ class Attempt:
         return self._coordinator is not None and self._coordinator.committed is not None
 
     @property
+    def epoch_is_open(self) -> bool:
+        """Whether an epoch is under way."""
+        return self._coordinator is not None and self._coordinator.open is not None
+
+    @property
     def input_ended(self) -> bool:
         """Whether the sources came to their end."""
         return self._coordinator is not None and self._coordinator.input_ended
 
-    def metrics(self) -> JobMetrics:
+    def metrics(self, observations: Observations) -> JobMetrics:
         """Return counters as they are now."""
-        tasks = tuple(_task_metrics(task) for task in self._tasks)
+        tasks, operators = observations.look()
         sinks = [task for task in tasks if task.kind == "sink"]
         watermark = min((task.watermark for task in sinks), default=MIN_TIMESTAMP)
         return JobMetrics(
@@ -237,32 +259,33 @@ class Attempt:
             records_out=sum(task.records_in for task in sinks),
             watermark=None if watermark in (MIN_TIMESTAMP, MAX_TIMESTAMP) else watermark,
             tasks=tasks,
-            epoch=self._epoch_metrics(),
+            operators=operators,
+            bottleneck=observations.bottleneck(tasks, operators),
             dropped=self._dropped(),
-        )
-
-    def _epoch_metrics(self) -> EpochMetrics | None:
-        last = self._coordinator.statistics() if self._coordinator is not None else None
-        if last is None:
-            return None
-        return EpochMetrics(
-            last.epoch,
-            duration_ms=last.duration_ns / 1e6,
-            align_ms=last.align_ns / 1e6,
-            freeze_ms=last.freeze_ns / 1e6,
-            write_ms=last.write_ns / 1e6,
-            commit_ms=last.commit_ns / 1e6,
-            size=last.size,
+            skipped=self._failed_records("skip"),
+            dead_letters=self._failed_records("dead_letter"),
         )
 
     def _dropped(self) -> dict[str, int]:
         total: Counter[str] = Counter()
-        for task in self._tasks:
+        for task in self.tasks:
             if not isinstance(task, SinkTask):
                 total.update(task.chain.dropped())
         for id, node in self._sinks.items():
             if isinstance(node.sink, JobOutput) and node.sink.dropped:
                 total[id] = node.sink.dropped
+        return dict(total)
+
+    def _failed_records(self, action: str) -> dict[str, int]:
+        total: Counter[str] = Counter()
+        for task in self.tasks:
+            for judge in (
+                ()
+                if isinstance(task, SinkTask)
+                else (task if isinstance(task, AsyncTask) else task.chain).judges()
+            ):
+                if judge.policy.action == action and judge.failed_records:
+                    total[judge.operator] += judge.failed_records
         return dict(total)
 
     async def lag(self) -> dict[str, tuple[int, str]]:
@@ -276,14 +299,8 @@ class Attempt:
         return lags
 
 
-def _task_metrics(task: AnyTask) -> TaskMetrics:
-    kind: Literal["source", "operators", "sink"]
-    kind = "sink" if isinstance(task, SinkTask) else "operators"
-    if isinstance(task, SourceTask):
-        kind = "source"
-    operators = () if isinstance(task, SinkTask) else task.operators
-    desk = task.desk
-    return TaskMetrics(desk.task, desk.subtask, kind, operators, **task.statistics())
+def _ignore(statistics: EpochStatistics) -> None:
+    """Tell nobody."""
 
 
 async def _closed(what: str, close: Callable[[], Awaitable[None]]) -> None:

@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, Unpack, overload
 
 import anyio
 
 from flowrt.contract.errors import ConfigError, GraphError, LeaseError
+from flowrt.contract.logs import flow_log, flow_name
+from flowrt.contract.state import (
+    AggregatingState,
+    ListState,
+    MapState,
+    ReducingState,
+    StateSpec,
+    ValueState,
+)
 from flowrt.contract.waiting import sleep_ms
 from flowrt.graph.nodes import Plan, SinkNode, SourceNode
 from flowrt.runtime.attempt import Attempt
+from flowrt.runtime.epochs import Epochs
 from flowrt.runtime.errors import leaves
+from flowrt.runtime.live_state import LiveState, LiveStates
+from flowrt.runtime.observations import Observations
 from flowrt.runtime.options import JobOptions, StartOptions
 from flowrt.runtime.output import JobOutput, OutputIterator
 from flowrt.runtime.ownership import Ownership, take_ownership
-from flowrt.runtime.status import ENDED, JobMetrics, JobState, JobStatus
+from flowrt.runtime.readable_states import ReadableStates
+from flowrt.runtime.status import ENDED, EpochMetrics, JobMetrics, JobState, JobStatus
+from flowrt.runtime.watchdog import watched
+from flowrt.runtime.wiring import AnyTask
 
 T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
 
-log = logging.getLogger("flowrt")
+log = flow_log()
 
 
 class Job:
@@ -44,6 +61,16 @@ class Job:
         self._restarts = 0
         self._failures = 0
         self._committed: int | None = None
+        self._observations = Observations(options.world.clock)
+        self._epochs = Epochs()
+        self._skipped: dict[str, int] = {}
+        self._dead_letters: dict[str, int] = {}
+        self._live = LiveStates(
+            self.name,
+            ReadableStates(plan),
+            lambda: self.status().epoch,
+            options.world.clock.now_ms,
+        )
         self._outputs = {
             node.id: node.sink
             for node in plan.graph.nodes
@@ -114,10 +141,31 @@ class Job:
         )
 
     def metrics(self) -> JobMetrics:
-        """Return counters as they are now."""
+        """Return counters as they are now; cheap, and may be called from any thread.
+
+        Counted are all attempts of the job in this process: but for `records_in`, which is what the
+        snapshot says after a restart, no counter goes back.
+        """
         if self._attempt is None:
             return JobMetrics(0, 0, None)
-        return self._attempt.metrics()
+        metrics = self._attempt.metrics(self._observations)
+        epoch, now_ms = self._epochs.last, self._options.world.clock.now_ms()
+        return replace(
+            metrics,
+            epoch=epoch,
+            epoch_age_ms=None if epoch is None else max(0, now_ms - epoch.committed_ms),
+            epochs=self._epochs.totals,
+            restarts=self._restarts,
+            skipped=_added(self._skipped, metrics.skipped),
+            dead_letters=_added(self._dead_letters, metrics.dead_letters),
+        )
+
+    def on_epoch(self, call: Callable[[EpochMetrics], None]) -> Callable[[], None]:
+        """Call `call` in the event loop after each epoch that commits; it must not wait.
+
+        Returns a function that ends it. What `call` raises is logged; the flow goes on.
+        """
+        return self._epochs.listen(call)
 
     @overload
     def output(self, output: JobOutput[T]) -> OutputIterator[T]: ...
@@ -135,6 +183,28 @@ class Job:
         names = ", ".join(map(repr, self._outputs)) or "none"
         what = repr(output) if isinstance(output, str) else f"{output.name!r} of another flow"
         raise ConfigError(f"job {self.name!r} has no output {what}; its outputs are: {names}")
+
+    @overload
+    def state(
+        self, operator: str, state: ValueState[T] | ReducingState[T]
+    ) -> LiveState[Any, T]: ...
+    @overload
+    def state(self, operator: str, state: ListState[T]) -> LiveState[Any, list[T]]: ...
+    @overload
+    def state(self, operator: str, state: MapState[K, V]) -> LiveState[Any, dict[K, V]]: ...
+    @overload
+    def state(self, operator: str, state: AggregatingState[Any, Any, T]) -> LiveState[Any, T]: ...
+    @overload
+    def state(self, operator: str, state: str | None = None) -> LiveState[Any, Any]: ...
+    def state(
+        self, operator: str, state: StateSpec[Any] | str | None = None
+    ) -> LiveState[Any, Any]:
+        """Read what an operator keeps for its keys, while it runs; see `LiveState`.
+
+        `state` is the state's name or its declaration, and may be left out where there is but one.
+        `ConfigError` for an operator or state that there is not, listing those there are.
+        """
+        return self._live.state(operator, state)
 
     async def lag(self) -> dict[str, tuple[int, str]]:
         """Return how much each source that can tell has still to read, and the unit."""
@@ -155,12 +225,14 @@ class Job:
                     self.name,
                     node.id,
                     delivery,
+                    extra={"flow": self.name, "operator": node.id},
                 )
 
     async def _run(self, *, task_group: anyio.abc.TaskGroup) -> None:
         """Run to the end, restarting; keeps an error of the flow for `wait`."""
+        flow_name.set(self.name)
         try:
-            with self._scope:
+            with self._scope, watched(self._options.watchdog, self.name, self._tasks):
                 await self._supervise()
             if self._scope.cancelled_caught:
                 self._state = "cancelled"
@@ -175,6 +247,7 @@ class Job:
                 self._state = "cancelled"
             if self._ownership is not None:
                 self._ownership.release()
+            self._live.end(self._state)
             self._tell_sources()
             for output in self._outputs.values():
                 output.end(self._error)
@@ -182,6 +255,9 @@ class Job:
             self._ended.set()
         if self._error is not None and self._options.on_failure == "cancel":
             task_group.cancel_scope.cancel()
+
+    def _tasks(self) -> Sequence[AnyTask]:
+        return () if self._attempt is None else self._attempt.tasks
 
     def _begin_outputs(self) -> None:
         for output in self._outputs.values():
@@ -195,6 +271,7 @@ class Job:
                 "flowrt.start, or a sink",
                 self.name,
                 output.name,
+                extra={"flow": self.name, "operator": output.name},
             )
             output.discard()
 
@@ -204,7 +281,11 @@ class Job:
                 try:
                     node.source.ended()
                 except Exception:
-                    log.exception("source %r could not take the end of its job", node.id)
+                    log.exception(
+                        "source %r could not take the end of its job",
+                        node.id,
+                        extra={"operator": node.id},
+                    )
 
     async def _supervise(self) -> None:
         self._ownership = await take_ownership(self._plan, self._options)
@@ -223,6 +304,9 @@ class Job:
     async def _try(self) -> None:
         assert self._ownership is not None
         attempt = Attempt(self._plan, self._options, self._ownership)
+        attempt.on_epoch = self._epochs.committed
+        self._keep_counts()
+        self._observations.begin(attempt.tasks)
         self._attempt = attempt
         try:
             async with attempt.opened():
@@ -230,7 +314,11 @@ class Job:
                 self._started.set()
                 if self._draining:
                     attempt.drain()
-                await attempt.run()
+                self._live.begin(attempt.backends, self._ownership.store)
+                try:
+                    await attempt.run()
+                finally:
+                    self._live.pause()
         finally:
             if attempt.committed is not None:
                 self._committed = attempt.committed
@@ -238,10 +326,19 @@ class Job:
                 self._failures = 0
         self._state = "finished" if attempt.input_ended else "drained"
 
+    def _keep_counts(self) -> None:
+        """Keep what the attempt before counted by itself."""
+        if self._attempt is not None:
+            before = self._attempt.metrics(self._observations)
+            self._skipped = _added(self._skipped, before.skipped)
+            self._dead_letters = _added(self._dead_letters, before.dead_letters)
+
     async def _may_restart(self, error: Exception) -> bool:
         """Wait for the next try; say whether there is one."""
         world = self._options.world
         self._failures += 1
+        if self._attempt is not None and self._attempt.epoch_is_open:
+            self._epochs.failed()
         delay_ms = self._options.restart.delay_ms(self._failures, world.randomness.fraction())
         if delay_ms is None or self._draining:
             return False
@@ -250,6 +347,10 @@ class Job:
         log.warning("flow %s failed, next try in %d ms: %s", self.name, delay_ms, error)
         await sleep_ms(world.clock, delay_ms)
         return True
+
+
+def _added(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:
+    return {id: first.get(id, 0) + second.get(id, 0) for id in {**first, **second}}
 
 
 class Planned(Protocol):

@@ -11,7 +11,9 @@ from flowrt.contract.errors import ConfigError
 from flowrt.contract.retry import NoRestart, RetryStrategy
 from flowrt.contract.scheduler import Scheduler
 from flowrt.contract.snapshot import Delivery
+from flowrt.contract.tracing import Tracer
 from flowrt.contract.world import World
+from flowrt.runtime.watchdog import Watchdog
 from flowrt.runtime.world import system_world
 from flowrt.schedulers.continuous import Continuous
 
@@ -29,6 +31,8 @@ class StartOptions(TypedDict, total=False):
     channel_capacity: int
     keep_checkpoints: int
     on_failure: Literal["cancel", "keep"]
+    tracer: Tracer | None
+    watchdog: Watchdog | None
     world: World
 
 
@@ -42,7 +46,8 @@ class JobOptions:
     `allow_dropped_state` names operators, or states as "operator.state", that the snapshot has and
     that may be let go.
     `channel_capacity` is in records, for each channel. `keep_checkpoints` is how many committed
-    ones stay on disk.
+    ones stay on disk. `tracer` follows some runs of records through the flow. `watchdog` warns of
+    what blocks the event loop, or waits for long.
     """
 
     checkpoints: str | Path | None = None
@@ -55,6 +60,8 @@ class JobOptions:
     channel_capacity: int = 2048
     keep_checkpoints: int = 2
     on_failure: Literal["cancel", "keep"] = "cancel"
+    tracer: Tracer | None = None
+    watchdog: Watchdog | None = None
     world: World = field(default_factory=system_world)
 
     def __post_init__(self) -> None:

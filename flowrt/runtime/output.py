@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
@@ -11,6 +10,7 @@ from weakref import ref
 import anyio
 
 from flowrt.contract.errors import ConfigError
+from flowrt.contract.logs import flow_log
 from flowrt.contract.sink import Committable, Sink, SinkContext, Writer
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ When: TypeAlias = Literal["at_once", "committed"]
 POLICIES: Final = ("wait", "drop_oldest", "drop_newest", "latest")
 CAPACITY: Final = 1_000
 
-log = logging.getLogger("flowrt")
+log = flow_log()
 
 
 class JobOutput(Sink[T]):
@@ -202,6 +202,7 @@ class JobOutput(Sink[T]):
                 "with a policy that drops",
                 self.name,
                 self.name,
+                extra={"operator": self.name},
             )
 
 

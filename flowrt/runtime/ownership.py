@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -18,13 +17,14 @@ from flowrt.checkpoint.recovery import (
 from flowrt.checkpoint.savepoint import bring_in_savepoint
 from flowrt.checkpoint.store import DirectoryStore
 from flowrt.checkpoint.writer import StateWriter, Subtask
+from flowrt.contract.logs import flow_log
 from flowrt.contract.sink import SinkContext
 from flowrt.contract.snapshot import Block, OperatorSnapshot, SnapshotWriter, StateFile
 from flowrt.graph.nodes import Plan, SinkNode
 from flowrt.runtime.errors import asked
 from flowrt.runtime.options import JobOptions
 
-log = logging.getLogger("flowrt")
+log = flow_log()
 
 
 @dataclass(slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import sys
 import threading
@@ -10,11 +9,12 @@ from typing import Unpack
 
 import anyio
 
+from flowrt.contract.logs import flow_log
 from flowrt.runtime.job import Job, Planned, start
 from flowrt.runtime.options import StartOptions
 from flowrt.runtime.status import JobStatus
 
-log = logging.getLogger("flowrt")
+log = flow_log()
 
 
 def run(flow: Planned, **options: Unpack[StartOptions]) -> JobStatus:

@@ -24,6 +24,7 @@ from flowrt.contract.snapshot import (
 from flowrt.contract.source import SourceContext
 from flowrt.contract.state import group_range
 from flowrt.contract.steps import Connect, Fold, MapAsync, Process
+from flowrt.contract.tracing import Tracer
 from flowrt.contract.world import World
 from flowrt.dataflow.acknowledge import Desk
 from flowrt.dataflow.async_task import AsyncSetup, AsyncTask
@@ -32,11 +33,13 @@ from flowrt.dataflow.chain import Chain, StepSetup
 from flowrt.dataflow.channel import Channel
 from flowrt.dataflow.in_flight_snapshot import SnapshotForm, holds_calls, share_of
 from flowrt.dataflow.inputs import Inputs
+from flowrt.dataflow.judge import Judge
 from flowrt.dataflow.operator_task import OperatorTask
 from flowrt.dataflow.outputs import KeyGroup, Outputs, Partitioner, partitioner
 from flowrt.dataflow.parking import ParkingSpot, parking_spot
 from flowrt.dataflow.sink_task import SinkTask
 from flowrt.dataflow.source_task import SourceTask
+from flowrt.dataflow.traces import Traces
 from flowrt.graph.nodes import Edge, Plan, SinkNode, StepNode, TaskPlan
 from flowrt.runtime.errors import asked
 
@@ -86,6 +89,7 @@ class Surroundings:
     codec: Callable[[str, str, Any], ValueCodec]
     """Makes what encodes values beside keyed state, from operator, what they are, and type."""
     broadcast: Callable[[str], BroadcastBackend]
+    tracer: Tracer | None = None
 
 
 @dataclass(slots=True)
@@ -104,7 +108,19 @@ async def build_tasks(plan: Plan, around: Surroundings) -> AsyncIterator[AnyTask
     ports = _ports(plan, around)
     for task in plan.tasks:
         for subtask in range(task.parallelism):
-            yield await _build(plan, task, subtask, ports, around)
+            built = await _build(plan, task, subtask, ports, around)
+            if around.tracer is not None:
+                _trace(built, around.tracer)
+            yield built
+
+
+def _trace(task: AnyTask, tracer: Tracer) -> None:
+    outputs = None if isinstance(task, SinkTask | AsyncTask) else task.outputs
+    traces = Traces(tracer, task.desk.task, task.desk.subtask, outputs)
+    if isinstance(task, SourceTask):
+        task.trace(traces)
+    else:
+        task.loop.traces = traces
 
 
 def _ports(plan: Plan, around: Surroundings) -> _Ports:
@@ -123,7 +139,10 @@ def _ports(plan: Plan, around: Surroundings) -> _Ports:
             for receiver in receivers:
                 where = edge.target, receiver
                 channel = Channel(
-                    around.channel_capacity, ports.spots[where], adapts=adapts[edge.target]
+                    around.channel_capacity,
+                    ports.spots[where],
+                    adapts=adapts[edge.target],
+                    now_ns=around.world.clock.monotonic_ns,
                 )
                 ports.inputs[where].append(channel)
                 channels.append(channel)
@@ -154,6 +173,9 @@ async def _build(
         setups, outputs, world=around.world, subtask=subtask, parallelism=task.parallelism
     )
     if first is not None:
+        policy = task.steps[0].on_error
+        if not policy.fails_at_once:
+            first.judge = Judge(first.id, policy, around.world, outputs.emit_side)
         return AsyncTask(desk, inputs, first, chain, outputs, ports.spots[where])
     if task.source is None:
         left = _left(plan, task)
@@ -243,6 +265,8 @@ async def _setup(plan: Plan, node: StepNode, subtask: int, around: Surroundings)
         # At another parallelism the slowest of the former subtasks decides what is late.
         watermark=min(watermarks, default=MIN_TIMESTAMP),
         taken_tags=_taken_tags(plan, node.id),
+        on_error=node.on_error,
+        check_key=around.key_group,
     )
     is_broadcast = isinstance(node.step, Connect) and node.step.broadcast
     if not is_broadcast and any(holds_states(part.data) for part in parts):
@@ -252,10 +276,14 @@ async def _setup(plan: Plan, node: StepNode, subtask: int, around: Surroundings)
         )
     if is_broadcast:
         setup.broadcast = around.broadcast(node.id)
+        for part in parts:
+            setup.broadcast.written_as(part.shapes)
     if node.keyed and isinstance(node.step, Fold | Process | Connect):
         groups = group_range(subtask, node.parallelism)
         files = around.memory.files(node.id, groups)
         setup.backend = around.backend(node.id)
+        for part in parts:
+            setup.backend.written_as(group_range(part.subtask, len(parts)), part.shapes)
         async with aclosing(around.memory.blocks(files)) as pieces:
             async for piece in pieces:
                 setup.backend.load(piece)

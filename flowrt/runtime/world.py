@@ -77,9 +77,8 @@ class SystemClock:
             self._wall_ahead_ns = ahead_ns
         return (elapsed_ns + self._wall_ahead_ns) // 1_000_000
 
-    def monotonic_ns(self) -> int:
-        """See `Clock.monotonic_ns`."""
-        return time.monotonic_ns()
+    # The function itself: a call of it costs half of what a method around it would.
+    monotonic_ns = staticmethod(time.monotonic_ns)
 
     def call_at(self, when_ms: int, call: Callable[[], None]) -> Alarm:
         """See `Clock.call_at`; must be called in the event loop."""

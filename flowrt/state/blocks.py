@@ -153,6 +153,7 @@ def restore_error(place: Place, error: Unfit, key: Any = MISSING) -> StateError:
     """Return the error for stored bytes that don't fit what is declared."""
     return place.error(
         f"what the checkpoint holds cannot be used: {error}. Declare the state with the type it "
-        "was written with (new fields need defaults), or give it another name to begin anew",
+        "was written with (new fields need defaults), give it migrate=, or another name to begin "
+        "anew",
         key,
     )

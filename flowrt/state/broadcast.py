@@ -7,17 +7,24 @@ cannot be encoded fails there, and a snapshot only puts together what is there a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 
 from flowrt.contract.snapshot import MISSING
 from flowrt.contract.state import BroadcastState, StateSpec
+from flowrt.contract.undo import UndoLog
 from flowrt.state.blocks import Place
 from flowrt.state.classes import Unfit
 from flowrt.state.codec import Codec, codec_for
 from flowrt.state.keys import encode_key
+from flowrt.state.migration import migration
 from flowrt.state.sealed import Sealed
+from flowrt.state.shapes import Shape, shape_of
+
+_SHAPE: Final = "broadcast:"
+"""Begins the name of a broadcast state among the shapes: a keyed one may have the same name."""
 
 _pack: Final = msgspec.msgpack.Encoder().encode
 _unpack: Final = msgspec.msgpack.Decoder(list[tuple[bytes, bytes]]).decode
@@ -28,10 +35,12 @@ class BroadcastStates:
 
     def __init__(self, operator: str) -> None:
         self.writable = False
+        self.undo: UndoLog | None = None
         self._operator = operator
         self._specs: dict[str, StateSpec[Any]] = {}
         self._handles: dict[str, BroadcastMap] = {}
         self._waiting: dict[str, bytes] = {}
+        self._written_as: dict[str, Any] = {}
 
     def handle(self, spec: StateSpec[Any]) -> BroadcastMap:
         """See `BroadcastBackend.handle`."""
@@ -45,7 +54,8 @@ class BroadcastStates:
             return self._handles[spec.name]
         handle = BroadcastMap(self, place, spec)
         if spec.name in self._waiting:
-            handle.restore(self._waiting.pop(spec.name))
+            handle.restore(self._waiting[spec.name], self._written_as.get(spec.name))
+            del self._waiting[spec.name]
         self._specs[spec.name] = spec
         self._handles[spec.name] = handle
         return handle
@@ -59,17 +69,43 @@ class BroadcastStates:
         """See `BroadcastBackend.restore`."""
         self._waiting.update(states)
 
+    def written_as(self, shapes: Mapping[str, Any]) -> None:
+        """See `BroadcastBackend.written_as`."""
+        found = {n.removeprefix(_SHAPE): s for n, s in shapes.items() if n.startswith(_SHAPE)}
+        self._written_as.update(found)
+
+    def shapes(self) -> dict[str, Any]:
+        """See `BroadcastBackend.shapes`."""
+        waiting = {name: self._written_as.get(name) for name in self._waiting}
+        declared = {
+            name: shape_of(getattr(spec, "type", None)) for name, spec in self._specs.items()
+        }
+        return {_SHAPE + name: shape for name, shape in {**waiting, **declared}.items()}
+
 
 class BroadcastMap:
     """See `BroadcastHandle`."""
 
-    __slots__ = ("_codec", "_encoded", "_names", "_owner", "_place", "_stored", "_whole")
+    __slots__ = (
+        "_codec",
+        "_encoded",
+        "_migrate",
+        "_names",
+        "_owner",
+        "_place",
+        "_stored",
+        "_type",
+        "_undoes",
+        "_whole",
+    )
 
     def __init__(
         self, owner: BroadcastStates, place: Place, spec: BroadcastState[Any, Any]
     ) -> None:
         self._owner = owner
         self._place = place
+        self._type = spec.type
+        self._migrate = spec.migrate
         try:
             self._names: Codec = codec_for(spec.key_type)
             self._codec: Codec = codec_for(spec.type)
@@ -79,6 +115,8 @@ class BroadcastMap:
         self._encoded: dict[Any, tuple[bytes, bytes]] = {}
         self._whole: bytes | None = None
         """All of it encoded, until something changes."""
+        self._undoes = 0
+        """The last record before whose changes a copy was kept."""
 
     # ------------------------------------------------------------------ reading
 
@@ -138,7 +176,21 @@ class BroadcastMap:
                 "same records, so write it there or in open, and send what is found elsewhere to "
                 "the broadcast stream"
             )
+        undo = self._owner.undo
+        if undo is not None and undo.is_on and self._undoes != undo.record:
+            # It is written seldom: one copy of all for a record costs little, and needs no thought.
+            self._undoes = undo.record
+            before = dict(self._stored), dict(self._encoded), self._whole
+            undo.add(self._put_back, *before)
         self._whole = None
+
+    def _put_back(
+        self,
+        stored: dict[Any, Any],
+        encoded: dict[Any, tuple[bytes, bytes]],
+        whole: bytes | None,
+    ) -> None:
+        self._stored, self._encoded, self._whole = stored, encoded, whole
 
     def _sealed(self, name: Any, value: Any) -> tuple[tuple[bytes, bytes], Any]:
         try:
@@ -165,13 +217,24 @@ class BroadcastMap:
             self._whole = _pack(list(self._encoded.values()))
         return self._whole
 
-    def restore(self, data: bytes) -> None:
-        """Take entries that `snapshot` returned; `StateError` where they do not fit the types."""
+    def restore(self, data: bytes, before: Shape | None = None) -> None:
+        """Take entries that `snapshot` returned, written with a shape, where that is known.
+
+        `StateError` where they do not fit the types.
+        """
+        now = shape_of(self._type)
+        into_today = migration(self._place, self._codec, before, now, self._migrate)
         try:
             for name_data, value_data in _unpack(data):
                 name = self._names.unseal(self._names.restore(name_data))
+                if into_today is not None:
+                    value_data = into_today.value(value_data, partial(_itself, name))
                 self._stored[name] = self._codec.restore(value_data)
                 self._encoded[name] = name_data, value_data
         except (Unfit, msgspec.MsgspecError) as error:
             raise self._place.error(f"what was stored cannot be read: {error}") from error
-        self._whole = data
+        self._whole = data if into_today is None else None
+
+
+def _itself(name: Any) -> Any:
+    return name

@@ -45,8 +45,8 @@ def find_class(name: str) -> type:
 
 def _not_found(name: str, why: str) -> Unfit:
     return Unfit(
-        f"class {name} was stored, and {why}: import it before the flow starts, or declare the "
-        "state with type="
+        f"class {name} was stored, and {why}: import it before the flow starts. If it was renamed "
+        "or moved, give the state migrate=, or keep the old name in its module (Old = New)"
     )
 
 
@@ -123,7 +123,13 @@ def field_reader(cls: type) -> FieldReader:
 
 
 def make_record(cls: type, values: dict[str, Any]) -> Any:
-    """Make a record from stored fields; `Unfit` where one is missing and has no default."""
+    """Make a record from stored fields; `Unfit` where one is gone, or new and has no default."""
+    gone = [name for name in values if name not in field_names(cls)]
+    if gone:
+        raise Unfit(
+            f"a stored {class_name(cls)} has a field {gone[0]!r}, and the class has none: give the "
+            "state migrate=, or keep the field"
+        )
     if not dataclasses.is_dataclass(cls):
         known = {name: values[name] for name in field_names(cls) if name in values}
         try:

@@ -18,9 +18,6 @@ from flowrt.state import self_describing
 from flowrt.state.classes import FieldReader, Unfit, class_name, field_reader, is_frozen, is_record
 from flowrt.state.sealed import FAST, Sealed
 
-_OWN_FORM: Final = b"\xc1"
-"""Begins bytes that describe themselves: msgpack leaves this one byte without a meaning."""
-
 _MOST_SHAPES: Final = 1_000
 """So many are remembered, should a class have fields of ever other types."""
 
@@ -113,7 +110,7 @@ class DeclaredCodec:
             return self._encode(value)
         except (OverflowError, UnicodeEncodeError):
             # Numbers beyond 64 bits and halves of characters are more than msgpack can carry.
-            return _OWN_FORM + self_describing.encode(value)
+            return self_describing.OWN_FORM + self_describing.encode(value)
         except (
             TypeError,
             ValueError,
@@ -130,7 +127,7 @@ class DeclaredCodec:
         try:
             return self._decode(data)
         except (msgspec.MsgspecError, RecursionError) as error:
-            if data[:1] == _OWN_FORM:
+            if data[:1] == self_describing.OWN_FORM:
                 return self_describing.decode(memoryview(data)[1:])
             raise Unfit(
                 f"what was stored does not fit the declared {self._name()}: {error}"

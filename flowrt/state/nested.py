@@ -110,6 +110,10 @@ class MapTable:
             for name, stored in entries.items():
                 yield key, name, unseal(stored)
 
+    def key_lists(self) -> Iterator[list[Any]]:
+        """See `ValueTable.key_lists`."""
+        yield list(self._live)
+
     def size(self) -> int:
         """Return how many entries there are; costs a look at each key."""
         return sum(map(len, self._live.values()))
@@ -141,9 +145,16 @@ class MapTable:
                 raise self.sealer.place.error(error, key) from error
         self._frozen = {}
 
+    def rewrite(self) -> None:
+        """See `ValueTable.rewrite`."""
+        for key, entries in self._live.items():
+            change = self._changes[key] = MapChange()
+            change.cleared = True
+            change.added = dict(entries)
+
     def load(self, block: Block) -> None:
         """Take restored entries, as not to be written again."""
-        live, place, restore = self._live, self.sealer.place, self.sealer.codec.restore
+        live, place, restore = self._live, self.sealer.place, self.sealer.restore
         for operation, key, name, value in read_block(block, place, MAP):
             if operation == WRITE:
                 try:
@@ -213,6 +224,10 @@ class ListTable:
             change = self._changes[key] = ListChange()
             change.cleared = True
 
+    def key_lists(self) -> Iterator[list[Any]]:
+        """See `ValueTable.key_lists`."""
+        yield list(self._live)
+
     def size(self) -> int:
         """Return how many elements there are; costs a look at each key."""
         return sum(map(len, self._live.values()))
@@ -242,9 +257,16 @@ class ListTable:
                 raise self.sealer.place.error(error, key) from error
         self._frozen = {}
 
+    def rewrite(self) -> None:
+        """See `ValueTable.rewrite`."""
+        for key, elements in self._live.items():
+            change = self._changes[key] = ListChange()
+            change.cleared = True
+            change.appended = list(elements)
+
     def load(self, block: Block) -> None:
         """Take restored elements, as not to be written again."""
-        live, place, restore = self._live, self.sealer.place, self.sealer.codec.restore
+        live, place, restore = self._live, self.sealer.place, self.sealer.restore
         for operation, key, _, value in read_block(block, place, LIST):
             if operation == WRITE:
                 try:

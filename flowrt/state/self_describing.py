@@ -29,6 +29,9 @@ from flowrt.state.classes import (
 PLAIN: Final = frozenset({int, float, str, bytes, bool, type(None)})
 """What msgpack gives back as it was, but for numbers beyond 64 bits and halves of characters."""
 
+OWN_FORM: Final = b"\xc1"
+"""Begins bytes that describe themselves where a type is declared: in msgpack it means nothing."""
+
 _TUPLE, _SET, _FROZENSET, _DICT, _RECORD, _ENUM = 1, 2, 3, 4, 5, 6
 _INTEGER, _TEXT, _COMPLEX, _DECIMAL, _UUID = 16, 17, 18, 19, 20
 _DATETIME, _DATE, _TIME, _TIMEDELTA = 24, 25, 26, 27
@@ -259,3 +262,29 @@ def _unpack_extension(code: int, data: memoryview) -> Any:
 
 
 _unpack: Final[Callable[[bytes | memoryview], Any]] = Decoder(ext_hook=_unpack_extension).decode
+
+
+def plain(data: bytes | memoryview) -> Any:
+    """Decode to builtins: a record as the dict of its fields, an Enum's member as what it has.
+
+    Whatever has become of the classes. `Unfit` where the bytes cannot be read.
+    """
+    if data[:1] == OWN_FORM:
+        data = memoryview(data)[1:]
+    try:
+        return _unpack_plain(data)
+    except (msgspec.MsgspecError, RecursionError, ValueError, TypeError, KeyError) as error:
+        raise Unfit(f"the stored bytes cannot be read: {error}") from error
+
+
+def _unpack_plain_extension(code: int, data: memoryview) -> Any:
+    if code in (_RECORD, _ENUM):
+        return _unpack_plain(data)[1]
+    if code == _TUPLE:
+        return tuple(_unpack_plain(data))
+    return _unpack_extension(code, data)
+
+
+_unpack_plain: Final[Callable[[bytes | memoryview], Any]] = Decoder(
+    ext_hook=_unpack_plain_extension
+).decode

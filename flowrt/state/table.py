@@ -132,6 +132,23 @@ class ValueTable:
         stored = entries.items()
         return ((key, self.unseal(value)) for key, value in stored if value is not MISSING)
 
+    def key_lists(self) -> Iterator[list[Any]]:
+        """Iterate over all keys, a list at a time; entries may be written and moved meanwhile.
+
+        A key that is there all the time comes exactly once: entries move to the base, which comes
+        last, and once there they stay. Some of the keys given may have no value any more.
+        """
+        given: set[Any] = set()
+        for layer in [self._newest, *self._older]:
+            for entries in dicts_of(layer):
+                for some in _some(entries):
+                    new = [key for key in some if key not in given]
+                    given.update(new)
+                    yield new
+        for entries in dicts_of(self._base):
+            for some in _some(entries):
+                yield [key for key in some if key not in given]
+
     def size(self) -> int:
         """Return how many entries there are; keys in two layers count twice."""
         layers = (self._newest, *self._older, self._base)
@@ -156,6 +173,19 @@ class ValueTable:
         # Where the newest layer has every key, what was written before is not needed any more.
         self.is_whole = written == sum(map(len, dicts_of(self._base)))
 
+    def rewrite(self) -> None:
+        """Let the next snapshot have all entries, as if each were written now."""
+        layer = large_layer()
+        for older in (self._base, *reversed(self._older)):
+            for entries in dicts_of(older):
+                for key, stored in entries.items():
+                    place = layer[hash(key) % PLACES]
+                    if stored is MISSING:
+                        place.pop(key, None)
+                    else:
+                        place[key] = stored
+        self._older.insert(0, layer)
+
     def load(self, block: Block) -> None:
         """Take restored entries, as not to be written again."""
         base = self._base
@@ -176,7 +206,7 @@ class ValueTable:
 
     def _restored(self, key: Any, data: bytes) -> Any:
         try:
-            return self.sealer.codec.restore(data)
+            return self.sealer.restore(data)
         except Unfit as error:
             raise restore_error(self.sealer.place, error, key) from error
 
@@ -264,3 +294,10 @@ class ValueTable:
             return writer.add(group, WRITE, encode_key(key), value=self.sealer.codec.encode(stored))
         except Unfit as error:
             raise self.sealer.place.error(error, key) from error
+
+
+def _some(entries: dict[Any, Any]) -> Iterator[list[Any]]:
+    """Iterate over the keys that a dict has now, some at a time."""
+    keys = iter(list(entries))
+    while some := list(islice(keys, SOME)):
+        yield some

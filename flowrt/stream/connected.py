@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar, overload
 
 from flowrt.contract.errors import GraphError
+from flowrt.contract.on_error import OnError
 from flowrt.contract.operator import Context, CoOperator
 from flowrt.contract.steps import Step
 from flowrt.operators.connect import connect, connect_flat_map, connect_map
@@ -52,6 +53,7 @@ class ConnectedStreams(Generic[L, R]):
         *,
         name: str | None = None,
         parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[Out]: ...
     @overload
     def process(
@@ -62,6 +64,7 @@ class ConnectedStreams(Generic[L, R]):
         type: type[Out],
         name: str | None = None,
         parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[Out]: ...
     @overload
     def process(
@@ -71,6 +74,7 @@ class ConnectedStreams(Generic[L, R]):
         *,
         name: str | None = None,
         parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[Any]: ...
     def process(
         self,
@@ -80,6 +84,7 @@ class ConnectedStreams(Generic[L, R]):
         type: Any = None,
         name: str | None = None,
         parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[Any]:
         """Run an operator: any number of values out for one in, and side outputs.
 
@@ -89,7 +94,7 @@ class ConnectedStreams(Generic[L, R]):
         functions emit.
         """
         make = partial(connect, what, right, broadcast=self._broadcast)
-        return self._step(make, name, parallelism)
+        return self._step(make, name, parallelism, on_error)
 
     @overload
     def map(
@@ -99,6 +104,7 @@ class ConnectedStreams(Generic[L, R]):
         *,
         name: str | None = None,
         parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[Out]: ...
     @overload
     def map(
@@ -108,6 +114,7 @@ class ConnectedStreams(Generic[L, R]):
         *,
         name: str | None = None,
         parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[Out]: ...
     def map(
         self,
@@ -116,10 +123,11 @@ class ConnectedStreams(Generic[L, R]):
         *,
         name: str | None = None,
         parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[Any]:
         """Replace each value by `left(value)` or `right(value)`, so that both are of one kind."""
         make = partial(connect_map, left, right, broadcast=self._broadcast)
-        return self._step(make, name, parallelism)
+        return self._step(make, name, parallelism, on_error)
 
     @overload
     def flat_map(
@@ -129,6 +137,7 @@ class ConnectedStreams(Generic[L, R]):
         *,
         name: str | None = None,
         parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[Out]: ...
     @overload
     def flat_map(
@@ -138,6 +147,7 @@ class ConnectedStreams(Generic[L, R]):
         *,
         name: str | None = None,
         parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[Out]: ...
     def flat_map(
         self,
@@ -146,16 +156,21 @@ class ConnectedStreams(Generic[L, R]):
         *,
         name: str | None = None,
         parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[Any]:
         """Replace each value by those that `left(value)` or `right(value)` returns or yields."""
         make = partial(connect_flat_map, left, right, broadcast=self._broadcast)
-        return self._step(make, name, parallelism)
+        return self._step(make, name, parallelism, on_error)
 
     def __repr__(self) -> str:
         return f"<ConnectedStreams of {self._left!r} with {self._right!r}>"
 
     def _step(
-        self, make: Callable[[], Step], name: str | None, parallelism: int | None
+        self,
+        make: Callable[[], Step],
+        name: str | None,
+        parallelism: int | None,
+        on_error: OnError | None,
     ) -> Stream[Any]:
         left, right = self._left, self._right
         output = left._description.add_step(
@@ -164,6 +179,7 @@ class ConnectedStreams(Generic[L, R]):
             left._outputs + right._outputs,
             name=name,
             parallelism=parallelism,
+            on_error=on_error,
             keyed=isinstance(left, KeyedStream),
             right=right._outputs,
             rebalanced=left._rebalanced + (() if self._broadcast else right._rebalanced),

@@ -10,28 +10,36 @@ a `name=` to whatever must be found again when the flow changes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, Final
 
 from flowrt.contract.errors import GraphError
+from flowrt.contract.on_error import OnError
 from flowrt.contract.sink import Sink
 from flowrt.contract.source import Source
-from flowrt.contract.steps import Connect, Process, Step
+from flowrt.contract.steps import AssignTimestamps, Step
 from flowrt.contract.time import WatermarkStrategy
 from flowrt.graph.build import build
-from flowrt.graph.check import check_parallelism, check_rate
+from flowrt.graph.check import check_parallelism, check_rate, may_send_to
 from flowrt.graph.names import check_name
-from flowrt.graph.nodes import Graph, Node, Output, SinkNode, SourceNode, StepNode
+from flowrt.graph.nodes import Graph, Node, Output, SinkNode, SourceNode, StepNode, inputs_of
+
+LETTERS: Final = "(dead letters)"
+"""Stands for all steps that send dead letters, in what reads those of a flow; no step's id."""
 
 
 class Description:
     """The nodes of a flow in the order in which they were described; every id is known at once."""
 
-    def __init__(self, flow: str, parallelism: int) -> None:
+    def __init__(self, flow: str, parallelism: int, on_error: OnError | None = None) -> None:
         self.flow = check_name(flow, "a flow")
         self._parallelism = check_parallelism(parallelism, f"flow {flow!r}")
         self._nodes: dict[str, Node] = {}
-        self._kinds_above: dict[str, Counter[str]] = {}
+        self._kinds_above: dict[str, Counter[str]] = {LETTERS: Counter()}
+        self.on_error = check_on_error(on_error, f"flow {flow!r}") or OnError()
+        self._letter_readers = {LETTERS}
+        """Ids of all that reads letters of the whole flow, at first hand or not."""
 
     def add_source(
         self,
@@ -62,6 +70,7 @@ class Description:
         new_chain: bool = False,
         right: tuple[Output, ...] = (),
         rebalanced: tuple[Output, ...] = (),
+        on_error: OnError | None = None,
     ) -> Output:
         """Describe a step and return its output; the `GraphError` of `make` gets the step's id."""
         id = self._id(kind, inputs, name)
@@ -71,7 +80,10 @@ class Description:
         except GraphError as error:
             raise GraphError(f"{what}: {error}") from error.__cause__
         subtasks = self._subtasks(parallelism, what)
-        node = StepNode(id, step, inputs, keyed, subtasks, new_chain, right, rebalanced)
+        policy = check_on_error(on_error, what) or self.default(inputs)
+        if isinstance(step, AssignTimestamps):
+            policy = OnError()
+        node = StepNode(id, step, inputs, keyed, subtasks, new_chain, right, rebalanced, policy)
         return self._add(kind, node)
 
     def add_sink(
@@ -90,24 +102,60 @@ class Description:
 
     def parallelism_of(self, outputs: tuple[Output, ...]) -> int:
         """Return where outputs run: their nodes' parallelism, or the flow's where they differ."""
-        found = {self._nodes[output.node].parallelism for output in outputs}
+        nodes = (self._nodes.get(output.node) for output in outputs)
+        found = {self._parallelism if node is None else node.parallelism for node in nodes}
         return found.pop() if len(found) == 1 else self._parallelism
 
-    def has_sides(self, output: Output) -> bool:
-        """Say whether an output is the main output of a step that can have side outputs."""
-        node = self._nodes[output.node]
-        has_context = isinstance(node, StepNode) and isinstance(node.step, Process | Connect)
-        return output.tag is None and has_context
+    def has_side(self, output: Output, tag: str) -> bool:
+        """Say whether an output is the main output of a step that may send to a side output."""
+        node = self._nodes.get(output.node)
+        return node is not None and output.tag is None and may_send_to(node, tag)
+
+    def default(self, inputs: tuple[Output, ...]) -> OnError:
+        """Return the policy of a step that has none of its own.
+
+        What reads the flow's dead letters would read its own, so there the default is to fail.
+        """
+        reads_letters = any(output.node in self._letter_readers for output in inputs)
+        return OnError() if reads_letters else self.on_error
 
     def build(self) -> Graph:
         """Return the checked graph."""
-        return build(self.flow, self._nodes.values())
+        return build(self.flow, map(self._with_letters, self._nodes.values()))
+
+    def _with_letters(self, node: Node) -> Node:
+        """Return a node that reads, in place of the flow's dead letters, those of each step."""
+        if isinstance(node, SourceNode):
+            return node
+        inputs = tuple(self._found(node.id, node.inputs))
+        rebalanced = tuple(self._found(node.id, node.rebalanced))
+        if isinstance(node, SinkNode):
+            return replace(node, inputs=inputs, rebalanced=rebalanced)
+        right = tuple(self._found(node.id, node.right))
+        return replace(node, inputs=inputs, rebalanced=rebalanced, right=right)
+
+    def _found(self, reader: str, outputs: tuple[Output, ...]) -> Iterator[Output]:
+        for output in outputs:
+            if output.node != LETTERS:
+                yield output
+                continue
+            steps = (node for node in self._nodes.values() if isinstance(node, StepNode))
+            letters = [s.letters for s in steps if s.letters and s.letters.tag == output.tag]
+            if not letters:
+                raise GraphError(
+                    f"{reader!r} of flow {self.flow!r} reads dead letters {output.tag!r}, and "
+                    "no step sends any: give a step, or the flow, "
+                    "on_error=OnError.dead_letter(tag)"
+                )
+            yield from letters
 
     def _add(self, kind: str, node: Node) -> Output:
         above = self._above(() if isinstance(node, SourceNode) else node.inputs)
         above[kind] += 1
         self._nodes[node.id] = node
         self._kinds_above[node.id] = above
+        if any(output.node in self._letter_readers for output in inputs_of(node)):
+            self._letter_readers.add(node.id)
         return Output(node.id)
 
     def _above(self, inputs: tuple[Output, ...]) -> Counter[str]:
@@ -127,7 +175,8 @@ class Description:
                 )
             return name
         if kind == "sink":
-            place = f"{inputs[0].node}.sink"
+            read = inputs[0].node
+            place = "dead_letters.sink" if read == LETTERS else f"{read}.sink"
         else:
             place = f"{kind}-{self._above(inputs)[kind] + 1}"
         id, number = place, 1
@@ -141,3 +190,13 @@ class Description:
 
     def _called(self, what: str, id: str) -> str:
         return f"{what} {id!r} of flow {self.flow!r}"
+
+
+def check_on_error(on_error: OnError | None, what: str) -> OnError | None:
+    """Return a policy; `GraphError` for what is none."""
+    if on_error is not None and not isinstance(on_error, OnError):
+        raise GraphError(
+            f"{what} has on_error={on_error!r}: it is OnError.fail(), OnError.skip(), "
+            "OnError.dead_letter(tag) or OnError.retry(strategy, then=...)"
+        )
+    return on_error

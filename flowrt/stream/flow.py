@@ -6,12 +6,14 @@ from collections.abc import AsyncIterable, Iterable
 from typing import Any, TypeVar
 
 from flowrt.contract.errors import GraphError
+from flowrt.contract.on_error import DeadLetter, OnError
+from flowrt.contract.operator import OutputTag
 from flowrt.contract.source import Source
 from flowrt.contract.time import WatermarkStrategy
-from flowrt.graph.nodes import Graph, Plan
+from flowrt.graph.nodes import Graph, Output, Plan
 from flowrt.graph.plan import plan
 from flowrt.operators.assign_timestamps import check_strategy
-from flowrt.stream.description import Description
+from flowrt.stream.description import LETTERS, Description
 from flowrt.stream.stream import Stream
 
 T = TypeVar("T")
@@ -23,7 +25,9 @@ class Flow:
     Describing runs nothing: `flowrt.run` and `flowrt.start` do. `parallelism` is that of every
     source, step and sink that has none of its own. At equal parallelism a record stays in its line
     and so keeps its order; where parallelism changes without a key_by, records are spread in turn
-    and their order is lost.
+    and their order is lost. `on_error` says what becomes of records that a step fails at, where the
+    step says nothing: see `OnError`. It is for all steps but `assign_timestamps` and those that
+    read `dead_letters`: they fail the flow, unless told otherwise.
 
     Names, that of the flow and every `name=`, are 1 to 100 letters, digits, "_", "-" and ".". State
     and positions are found again by them after a restart; without one an id is derived from the
@@ -32,8 +36,8 @@ class Flow:
     the call that is wrong, or by `build` where only the whole shows it.
     """
 
-    def __init__(self, name: str, *, parallelism: int = 1) -> None:
-        self._description = Description(name, parallelism)
+    def __init__(self, name: str, *, parallelism: int = 1, on_error: OnError | None = None) -> None:
+        self._description = Description(name, parallelism, on_error)
 
     @property
     def name(self) -> str:
@@ -64,6 +68,18 @@ class Flow:
             max_rate=max_rate,
         )
         return Stream(self._description, (output,))
+
+    def dead_letters(self, tag: OutputTag[DeadLetter]) -> Stream[DeadLetter]:
+        """Read what all steps with `on_error=OnError.dead_letter(tag)` send there, as one stream.
+
+        Also of steps that are described later.
+        """
+        if not isinstance(tag, OutputTag):
+            raise GraphError(
+                f"flow {self.name!r}: dead_letters needs an OutputTag, such as "
+                f"OutputTag[DeadLetter]('bad'): got {tag!r}"
+            )
+        return Stream(self._description, (Output(LETTERS, tag.name),))
 
     def build(self) -> Graph:
         """Return the flow as a checked graph; `GraphError` where it cannot run."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
+from flowrt.contract.on_error import OnError
 from flowrt.contract.operator import Context, Operator
 from flowrt.contract.steps import Step
 from flowrt.operators.aggregate import aggregate
@@ -34,13 +35,20 @@ class KeyedStream(Stream[T], Generic[K, T]):
     """
 
     def reduce(
-        self, fn: Callable[[T, T], T], *, name: str | None = None, parallelism: int | None = None
+        self,
+        fn: Callable[[T, T], T],
+        *,
+        migrate: Callable[[Any], T] | None = None,
+        name: str | None = None,
+        parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[tuple[K, T]]:
         """Fold the values of each key: first the value itself, then `fn(so_far, value)`.
 
-        Snapshots are read back with the type that `fn` is annotated to return, where it is.
+        Snapshots are read back with the type that `fn` is annotated to return, where it is;
+        `migrate` makes values of that type from those of another one, as for any state.
         """
-        return self._fold("reduce", lambda: reduce(fn), name, parallelism)
+        return self._fold("reduce", lambda: reduce(fn, migrate), name, parallelism, on_error)
 
     @overload
     def aggregate(
@@ -50,8 +58,10 @@ class KeyedStream(Stream[T], Generic[K, T]):
         result: Callable[[Acc], R],
         type: type[Acc] | None = None,
         *,
+        migrate: Callable[[Any], Acc] | None = None,
         name: str | None = None,
         parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[tuple[K, R]]: ...
     @overload
     def aggregate(
@@ -61,8 +71,10 @@ class KeyedStream(Stream[T], Generic[K, T]):
         result: None = None,
         type: type[Acc] | None = None,
         *,
+        migrate: Callable[[Any], Acc] | None = None,
         name: str | None = None,
         parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[tuple[K, Acc]]: ...
     def aggregate(
         self,
@@ -71,32 +83,48 @@ class KeyedStream(Stream[T], Generic[K, T]):
         result: Callable[[Any], Any] | None = None,
         type: Any = None,
         *,
+        migrate: Callable[[Any], Any] | None = None,
         name: str | None = None,
         parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[tuple[K, Any]]:
         """Fold the values of each key into an accumulator and emit its result.
 
         `create()` makes the accumulator of a new key; `add(accumulator, value)` returns it with the
         value added; `result(accumulator)` is emitted, without it the accumulator. Snapshots read
         accumulators back as `type`, else as what `add` is annotated to return, else builtins as
-        they were.
+        they were; `migrate` makes them from accumulators of another type, as for any state.
         """
-        make = lambda: aggregate(create, add, result, type)  # noqa: E731
-        return self._fold("aggregate", make, name, parallelism)
+        make = lambda: aggregate(create, add, result, type, migrate)  # noqa: E731
+        return self._fold("aggregate", make, name, parallelism, on_error)
 
     def count(
-        self, *, name: str | None = None, parallelism: int | None = None
+        self,
+        *,
+        name: str | None = None,
+        parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[tuple[K, int]]:
         """Count the records of each key."""
-        return self._fold("count", count, name, parallelism)
+        return self._fold("count", count, name, parallelism, on_error)
 
     @overload
     def sum(
-        self, of: None = None, *, name: str | None = None, parallelism: int | None = None
+        self,
+        of: None = None,
+        *,
+        name: str | None = None,
+        parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[tuple[K, T]]: ...
     @overload
     def sum(
-        self, of: Callable[[T], R], *, name: str | None = None, parallelism: int | None = None
+        self,
+        of: Callable[[T], R],
+        *,
+        name: str | None = None,
+        parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[tuple[K, R]]: ...
     def sum(
         self,
@@ -104,17 +132,28 @@ class KeyedStream(Stream[T], Generic[K, T]):
         *,
         name: str | None = None,
         parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[tuple[K, Any]]:
         """Add up the values of each key, or `of(value)`."""
-        return self._fold("sum", lambda: sum_step(of), name, parallelism)
+        return self._fold("sum", lambda: sum_step(of), name, parallelism, on_error)
 
     @overload
     def min(
-        self, of: None = None, *, name: str | None = None, parallelism: int | None = None
+        self,
+        of: None = None,
+        *,
+        name: str | None = None,
+        parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[tuple[K, T]]: ...
     @overload
     def min(
-        self, of: Callable[[T], R], *, name: str | None = None, parallelism: int | None = None
+        self,
+        of: Callable[[T], R],
+        *,
+        name: str | None = None,
+        parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[tuple[K, R]]: ...
     def min(
         self,
@@ -122,17 +161,28 @@ class KeyedStream(Stream[T], Generic[K, T]):
         *,
         name: str | None = None,
         parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[tuple[K, Any]]:
         """Keep the smallest value of each key, or the smallest `of(value)`."""
-        return self._fold("min", lambda: min_step(of), name, parallelism)
+        return self._fold("min", lambda: min_step(of), name, parallelism, on_error)
 
     @overload
     def max(
-        self, of: None = None, *, name: str | None = None, parallelism: int | None = None
+        self,
+        of: None = None,
+        *,
+        name: str | None = None,
+        parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[tuple[K, T]]: ...
     @overload
     def max(
-        self, of: Callable[[T], R], *, name: str | None = None, parallelism: int | None = None
+        self,
+        of: Callable[[T], R],
+        *,
+        name: str | None = None,
+        parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[tuple[K, R]]: ...
     def max(
         self,
@@ -140,9 +190,10 @@ class KeyedStream(Stream[T], Generic[K, T]):
         *,
         name: str | None = None,
         parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[tuple[K, Any]]:
         """Keep the largest value of each key, or the largest `of(value)`."""
-        return self._fold("max", lambda: max_step(of), name, parallelism)
+        return self._fold("max", lambda: max_step(of), name, parallelism, on_error)
 
     @overload
     def process(
@@ -151,6 +202,7 @@ class KeyedStream(Stream[T], Generic[K, T]):
         *,
         name: str | None = None,
         parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[R]: ...
     @overload
     def process(
@@ -160,6 +212,7 @@ class KeyedStream(Stream[T], Generic[K, T]):
         type: type[R],
         name: str | None = None,
         parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[R]: ...
     @overload
     def process(
@@ -168,6 +221,7 @@ class KeyedStream(Stream[T], Generic[K, T]):
         *,
         name: str | None = None,
         parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[Any]: ...
     def process(
         self,
@@ -176,9 +230,10 @@ class KeyedStream(Stream[T], Generic[K, T]):
         type: Any = None,
         name: str | None = None,
         parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[Any]:
         """Run an operator with state and timers for each key; see `Stream.process`."""
-        return self._step("process", lambda: process(what), name, parallelism, keyed=True)
+        return self._step("process", lambda: process(what), name, parallelism, on_error, keyed=True)
 
     @overload
     def union(self, *others: KeyedStream[K, T]) -> KeyedStream[K, T]: ...
@@ -204,6 +259,11 @@ class KeyedStream(Stream[T], Generic[K, T]):
         return super().connect(other)
 
     def _fold(
-        self, kind: str, make: Callable[[], Step], name: str | None, parallelism: int | None
+        self,
+        kind: str,
+        make: Callable[[], Step],
+        name: str | None,
+        parallelism: int | None,
+        on_error: OnError | None,
     ) -> Stream[Any]:
-        return self._step(kind, make, name, parallelism, keyed=True)
+        return self._step(kind, make, name, parallelism, on_error, keyed=True)

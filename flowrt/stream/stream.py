@@ -17,6 +17,7 @@ from typing import (
 )
 
 from flowrt.contract.errors import GraphError
+from flowrt.contract.on_error import OnError
 from flowrt.contract.operator import Context, Operator, OutputTag
 from flowrt.contract.retry import RetryStrategy
 from flowrt.contract.sink import Sink
@@ -34,7 +35,7 @@ from flowrt.operators.map_async_batch import map_async_batch
 from flowrt.operators.process import process
 from flowrt.operators.static_join import join_static
 from flowrt.runtime.output import JobOutput, Policy, When
-from flowrt.stream.description import Description
+from flowrt.stream.description import Description, check_on_error
 
 if TYPE_CHECKING:
     from flowrt.stream.connected import BroadcastStream, ConnectedStreams
@@ -69,7 +70,8 @@ class Stream(Generic[T]):
     A stream can be read by any number of steps and sinks: each gets every record. `name` is a
     step's stable id (see `Flow`), `parallelism` how many subtasks run it. Functions are plain or
     coroutine functions unless a method says otherwise; a coroutine is awaited before the next
-    record is taken, so that order is kept. Made by `Flow.source`, not by hand.
+    record is taken, so that order is kept. `on_error` says what becomes of a record that the step
+    fails at; without it what the flow says, which is to fail. Made by `Flow.source`, not by hand.
     """
 
     def __init__(
@@ -94,22 +96,38 @@ class Stream(Generic[T]):
         *,
         name: str | None = None,
         parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[R]: ...
     @overload
     def map(
-        self, fn: Callable[[T], R], *, name: str | None = None, parallelism: int | None = None
+        self,
+        fn: Callable[[T], R],
+        *,
+        name: str | None = None,
+        parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[R]: ...
     def map(
-        self, fn: Callable[[T], Any], *, name: str | None = None, parallelism: int | None = None
+        self,
+        fn: Callable[[T], Any],
+        *,
+        name: str | None = None,
+        parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[Any]:
         """Replace each value by `fn(value)`."""
-        return self._step("map", lambda: map_step(fn), name, parallelism)
+        return self._step("map", lambda: map_step(fn), name, parallelism, on_error)
 
     def filter(
-        self, fn: Callable[[T], Any], *, name: str | None = None, parallelism: int | None = None
+        self,
+        fn: Callable[[T], Any],
+        *,
+        name: str | None = None,
+        parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[T]:
         """Keep the values for which `fn(value)` is true."""
-        return self._step("filter", lambda: filter_step(fn), name, parallelism)
+        return self._step("filter", lambda: filter_step(fn), name, parallelism, on_error)
 
     @overload
     def flat_map(
@@ -118,6 +136,7 @@ class Stream(Generic[T]):
         *,
         name: str | None = None,
         parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[R]: ...
     @overload
     def flat_map(
@@ -126,12 +145,18 @@ class Stream(Generic[T]):
         *,
         name: str | None = None,
         parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[R]: ...
     def flat_map(
-        self, fn: Callable[[T], Any], *, name: str | None = None, parallelism: int | None = None
+        self,
+        fn: Callable[[T], Any],
+        *,
+        name: str | None = None,
+        parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[Any]:
         """Replace each value by those that `fn(value)` returns or, a generator function, yields."""
-        return self._step("flat_map", lambda: flat_map(fn), name, parallelism)
+        return self._step("flat_map", lambda: flat_map(fn), name, parallelism, on_error)
 
     def map_async(
         self,
@@ -139,6 +164,7 @@ class Stream(Generic[T]):
         *,
         name: str | None = None,
         parallelism: int | None = None,
+        on_error: OnError | None = None,
         **options: Unpack[CallOptions],
     ) -> Stream[R]:
         """Replace each value by what `await fn(value)` returns, many calls under way at once.
@@ -148,11 +174,12 @@ class Stream(Generic[T]):
         they come, but none passes a watermark.
 
         A call may take `timeout`; after an exception or a timeout `retry` says how often to try
-        again, and the last exception fails the flow. `cache` keeps answers. Records in flight are
-        part of snapshots, encoded by `type` if given, and their calls are made again after a
-        restore: a snapshot waits for no answer, and a call may be made more than once.
+        again, and `on_error` what becomes of the record then. `cache` keeps answers. Records in
+        flight are part of snapshots, encoded by `type` if given, and their calls are made again
+        after a restore: a snapshot waits for no answer, and a call may be made more than once.
         """
-        return self._step("map_async", lambda: map_async(fn, **options), name, parallelism)
+        policy = self._policy_of_calls("map_async", on_error, options)
+        return self._step("map_async", lambda: map_async(fn, **options), name, parallelism, policy)
 
     def map_async_batch(
         self,
@@ -162,6 +189,7 @@ class Stream(Generic[T]):
         max_wait: Duration = "5ms",
         name: str | None = None,
         parallelism: int | None = None,
+        on_error: OnError | None = None,
         **options: Unpack[CallOptions],
     ) -> Stream[R]:
         """As `map_async`, for services that take many values: one answer for each, in their order.
@@ -169,11 +197,12 @@ class Stream(Generic[T]):
         A call goes out when `max_size` values are there, or `max_wait` after the first of them.
         `capacity` (default 1,000) counts values; `timeout` and `retry` are for a whole call.
         """
+        policy = self._policy_of_calls("map_async_batch", on_error, options)
 
         def make() -> Step:
             return map_async_batch(fn, max_size=max_size, max_wait=max_wait, **options)
 
-        return self._step("map_async_batch", make, name, parallelism)
+        return self._step("map_async_batch", make, name, parallelism, policy)
 
     @overload
     def process(
@@ -182,6 +211,7 @@ class Stream(Generic[T]):
         *,
         name: str | None = None,
         parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[R]: ...
     @overload
     def process(
@@ -191,6 +221,7 @@ class Stream(Generic[T]):
         type: type[R],
         name: str | None = None,
         parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[R]: ...
     @overload
     def process(
@@ -199,6 +230,7 @@ class Stream(Generic[T]):
         *,
         name: str | None = None,
         parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[Any]: ...
     def process(
         self,
@@ -207,6 +239,7 @@ class Stream(Generic[T]):
         type: Any = None,
         name: str | None = None,
         parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[Any]:
         """Run an operator: any number of values out for one in, and side outputs.
 
@@ -214,18 +247,22 @@ class Stream(Generic[T]):
         `open`), an `Operator` class, a factory of one, or a function `fn(value, ctx)` that emits
         with `ctx.emit(value)`. `type` only tells a type checker what a function emits.
         """
-        return self._step("process", lambda: process(what), name, parallelism)
+        return self._step("process", lambda: process(what), name, parallelism, on_error)
 
     def side_output(self, tag: OutputTag[R]) -> Stream[R]:
-        """Read what the operator before sent with `ctx.side(tag, value)`; only after `process`."""
+        """Read what the operator before sent with `ctx.side(tag, value)`; only after `process`.
+
+        After any step with `on_error=OnError.dead_letter(tag)`: its dead letters.
+        """
         output = self._outputs[0]
         if not isinstance(tag, OutputTag):
             raise GraphError(
                 f"side_output needs an OutputTag, such as OutputTag('late'): got {tag!r}"
             )
-        if len(self._outputs) > 1 or not self._description.has_sides(output):
+        if len(self._outputs) > 1 or not self._description.has_side(output, tag.name):
             raise GraphError(
-                f"{self!r} has no side output {tag.name!r}: take it from what process(...) returns"
+                f"{self!r} has no side output {tag.name!r}: take it from what process(...) "
+                "returns, or from a step with on_error=OnError.dead_letter(tag)"
             )
         return Stream(self._description, (Output(output.node, tag.name),))
 
@@ -272,6 +309,7 @@ class Stream(Generic[T]):
         how: Literal["inner"] = "inner",
         name: str | None = None,
         parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[R]: ...
     @overload
     def join_static(
@@ -283,6 +321,7 @@ class Stream(Generic[T]):
         how: Literal["left"],
         name: str | None = None,
         parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[R]: ...
     def join_static(
         self,
@@ -293,6 +332,7 @@ class Stream(Generic[T]):
         how: Literal["inner", "left"] = "inner",
         name: str | None = None,
         parallelism: int | None = None,
+        on_error: OnError | None = None,
     ) -> Stream[Any]:
         """Replace each value by `merge(value, table[on(value)])`; the table does not change.
 
@@ -301,11 +341,13 @@ class Stream(Generic[T]):
         `merge` are plain functions.
         """
         make = lambda: join_static(table, on=on, merge=merge, how=how)  # noqa: E731
-        return self._step("join_static", make, name, parallelism)
+        return self._step("join_static", make, name, parallelism, on_error)
 
     # ------------------------------------------------------------------------------ where it goes
 
-    def key_by(self, fn: Callable[[T], Key], *, name: str | None = None) -> KeyedStream[Key, T]:
+    def key_by(
+        self, fn: Callable[[T], Key], *, name: str | None = None, on_error: OnError | None = None
+    ) -> KeyedStream[Key, T]:
         """Give each record the key `fn(value)`, for state, timers and order by key.
 
         `fn` is a plain function, and its keys are hashable. It runs where its input runs; records
@@ -320,6 +362,7 @@ class Stream(Generic[T]):
             name=name,
             parallelism=self._description.parallelism_of(self._outputs),
             new_chain=self._new_chain,
+            on_error=on_error,
             rebalanced=self._rebalanced,
         )
         return KeyedStream(self._description, (output,))
@@ -389,6 +432,7 @@ class Stream(Generic[T]):
         make: Callable[[], Step],
         name: str | None,
         parallelism: int | None,
+        on_error: OnError | None = None,
         *,
         keyed: bool = False,
     ) -> Stream[Any]:
@@ -398,11 +442,29 @@ class Stream(Generic[T]):
             self._outputs,
             name=name,
             parallelism=parallelism,
+            on_error=on_error,
             keyed=keyed,
             new_chain=self._new_chain,
             rebalanced=self._rebalanced,
         )
         return Stream(self._description, (output,))
+
+    def _policy_of_calls(
+        self, kind: str, on_error: OnError | None, options: CallOptions
+    ) -> OnError | None:
+        """Return the policy for calls; its tries become those of the call, which block nobody."""
+        check_on_error(on_error, f"{kind} of flow {self._description.flow!r}")
+        policy = on_error or self._description.default(self._outputs)
+        if policy.strategy is None:
+            return on_error
+        if options.get("retry") is None:
+            options["retry"] = policy.strategy
+        elif on_error is not None:
+            raise GraphError(
+                f"{kind} of flow {self._description.flow!r} has retry=... and "
+                "on_error=OnError.retry(...): give one of them"
+            )
+        return policy.after_tries()
 
     def _united(
         self, others: tuple[Stream[Any], ...]

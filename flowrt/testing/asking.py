@@ -10,12 +10,14 @@ import anyio
 
 from flowrt.contract.elements import Idle, Records, Watermark
 from flowrt.contract.errors import FlowrtError
+from flowrt.contract.on_error import tries_of
 from flowrt.contract.steps import MapAsync
 from flowrt.contract.world import World
 from flowrt.dataflow.blame import failures, operator_error
 from flowrt.dataflow.chain import Chain, Cut
-from flowrt.dataflow.in_flight import Call, InFlight
+from flowrt.dataflow.in_flight import Call, Failed, InFlight
 from flowrt.dataflow.in_flight_snapshot import SnapshotForm, share_of
+from flowrt.dataflow.judge import Judge
 from flowrt.state.key_groups import key_group
 from flowrt.state.values import DescribedValues
 from flowrt.testing.run_flow import passing_time
@@ -25,7 +27,10 @@ from flowrt.testing.world import ManualClock
 class Asking:
     """The first step of a line: records are in flight in front of the chain behind it."""
 
-    def __init__(self, id: str, step: MapAsync, world: World, chain: Chain) -> None:
+    def __init__(
+        self, id: str, step: MapAsync, world: World, chain: Chain, judge: Judge | None = None
+    ) -> None:
+        self.judge = judge
         self._id = id
         self._step = step
         self._clock = world.clock
@@ -61,6 +66,10 @@ class Asking:
                         await self._chain.run(one)
                     case Watermark(timestamp):
                         await self._chain.advance(timestamp)
+                    case Failed(call, error):
+                        assert self.judge is not None
+                        tries = tries_of(error)
+                        await self.judge.failed(error, call.value, call.timestamp, None, tries)
                     case _:
                         self._chain.rest()
 
@@ -74,6 +83,9 @@ class Asking:
             except FlowrtError as error:
                 errors.append(error)
             except failures() as error:
+                if self.judge is not None and isinstance(error, Exception):
+                    answers.append((call, Failed(call, error)))
+                    return
                 named = operator_error(self._id, error, value=call.value)
                 named.__cause__ = error
                 errors.append(named)
@@ -89,4 +101,7 @@ class Asking:
         if errors:
             raise errors[0]
         for call, answer in reversed(answers) if backwards else answers:
-            self._in_flight.finish(call, answer)
+            if type(answer) is Failed:
+                self._in_flight.fail(call, answer.error)
+            else:
+                self._in_flight.finish(call, answer)

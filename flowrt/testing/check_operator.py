@@ -8,9 +8,18 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from flowrt.contract.elements import MIN_TIMESTAMP, EndOfStream, Idle, Watermark
+from flowrt.contract.on_error import OnError
 from flowrt.contract.operator import Operator
 from flowrt.contract.steps import AssignTimestamps, Connect, KeyBy, MapAsync, Process
-from flowrt.testing.drive import KeyFunction, give, is_keyed, runs_of, with_keys
+from flowrt.contract.world import World
+from flowrt.testing.drive import (
+    KeyFunction,
+    give,
+    is_keyed,
+    runs_of,
+    time_for_tries,
+    with_keys,
+)
 from flowrt.testing.laws import LawBroken, difference, same_multiset
 from flowrt.testing.script import ProcessingTime, Record, ScriptElement, Side, check_script, show
 from flowrt.testing.subject import Bench, Subject, is_broadcast, steps_of
@@ -26,6 +35,7 @@ RESTARTS = "a new instance goes on from a snapshot as the old one would have"
 INSTANCES = "several instances share the keys and give together what one gives"
 RESCALED = "a snapshot can be restored at another parallelism"
 WATERMARKS = "a watermark stays in its place among the records"
+TRACES = "a record that the operator fails at leaves no trace"
 LATE = "answers may come late, and a snapshot may find any records in flight"
 
 
@@ -36,6 +46,7 @@ async def check_operator(
     *,
     key: KeyFunction | None = None,
     ordered: bool = True,
+    on_error: OnError | None = None,
 ) -> None:
     """Check every law of operators over one case; `LawBroken` says which is broken, where and how.
 
@@ -46,6 +57,9 @@ async def check_operator(
     a watermark put in at each place. A `map_async` is also run with answers that come late, last
     first, with a new instance at each place and their number changing.
 
+    With `on_error`, the policy of every step, records may fail that are passed over then, and the
+    case is also run without them: all but dead letters must be the same.
+
     What an operator makes of a record that is broadcast comes from each instance.
 
     With `ordered=False` records may come in any order between two watermarks. The order between the
@@ -55,11 +69,12 @@ async def check_operator(
     """
     script = check_script(given)
     keyed = is_keyed(script, key)
-    case = _Case(make, with_keys(script, key, make) if keyed else script, keyed)
+    case = _Case(make, with_keys(script, key, make) if keyed else script, keyed, on_error)
     compare = _compare if ordered else _compare_unordered
 
     usual = await case.run(Variant())
     compare(AS_WRITTEN, "the whole script, record by record", list(expect), _flat(usual))
+    await _check_traces(case, compare, _flat(usual))
     everywhere = case.broadcast_places()
     for variant in variants(case):
         expected = variant.expected(usual)
@@ -74,6 +89,20 @@ async def check_operator(
                 _compare_unordered(variant.law, f"{variant.where}, {where}", want, have)
         else:
             compare(variant.law, variant.where, _flat(expected), _flat(got))
+
+
+async def _check_traces(
+    case: _Case, compare: Callable[..., None], usual: list[ScriptElement]
+) -> None:
+    script = [one for place, one in enumerate(case.script) if place not in case.failed]
+    # What makes watermarks has seen a record that a step behind it fails at.
+    makes_time = any(isinstance(step, AssignTimestamps) for step in steps_of(case.make))
+    if not case.failed or makes_time:
+        return
+    tag = None if case.on_error is None or case.on_error.tag is None else case.on_error.tag.name
+    kept = [one for one in usual if not (isinstance(one, Side) and one.tag == tag)]
+    without = await case.checked_run(Variant(TRACES, "run without the records", script=script))
+    compare(TRACES, "run without the records that it fails at", _flat(without), kept)
 
 
 def _as_it_was(usual: Outputs) -> Outputs:
@@ -113,8 +142,17 @@ class Variant:
 
 
 class _Case:
-    def __init__(self, make: Subject, script: Sequence[ScriptElement], keyed: bool) -> None:
+    def __init__(
+        self,
+        make: Subject,
+        script: Sequence[ScriptElement],
+        keyed: bool,
+        on_error: OnError | None,
+    ) -> None:
         self.make = make
+        self.on_error = on_error
+        self.failed: set[int] = set()
+        """The places of the records that were passed over, in the script as it is."""
         self.script = script
         self.keyed = keyed
         self.cuts = range(len(script) + (not script or not isinstance(script[-1], EndOfStream)))
@@ -129,13 +167,19 @@ class _Case:
             raise LawBroken(variant.law, variant.where, raised) from error
 
     async def run(self, variant: Variant) -> Outputs:
+        world = manual_world()
+        async with time_for_tries(world, self.on_error):
+            return await self._run(variant, world)
+
+    async def _run(self, variant: Variant, world: World) -> Outputs:
         script = self.script if variant.script is None else variant.script
         bench = Bench(
             self.make,
             keyed=self.keyed,
             parallelism=variant.parallelism,
-            world=manual_world(),
+            world=world,
             late=variant.late,
+            on_error=self.on_error,
         )
         outputs: Outputs = []
         done = 0
@@ -143,7 +187,10 @@ class _Case:
             await bench.open()
             await self._between(bench, variant, done)
             for run in runs_of(script, variant.batch):
+                before = bench.failed_records()
                 await give(bench, run)
+                if not variant.where and isinstance(run[0], Record):
+                    self.failed |= {done} if bench.failed_records() > before else set()
                 done += len(run)
                 await self._between(bench, variant, done)
                 outputs.append(bench.out)

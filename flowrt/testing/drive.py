@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 from flowrt.contract.elements import Barrier, EndOfStream, Idle, Watermark
 from flowrt.contract.errors import ConfigError
+from flowrt.contract.on_error import OnError
 from flowrt.contract.world import World
+from flowrt.testing.run_flow import passing_time
 from flowrt.testing.script import (
     NO_KEY,
     ProcessingTime,
@@ -18,7 +21,7 @@ from flowrt.testing.script import (
     check_script,
 )
 from flowrt.testing.subject import Bench, Snapshot, Subject, is_broadcast, steps_of
-from flowrt.testing.world import manual_world
+from flowrt.testing.world import ManualClock, manual_world
 
 KeyFunction = Callable[[Any], Hashable]
 
@@ -40,6 +43,7 @@ async def drive(
     restore: Snapshot | None = None,
     batch: int = 1,
     world: World | None = None,
+    on_error: OnError | None = None,
 ) -> Driven:
     """Run an operator through a script; return all that it sends, in order.
 
@@ -60,6 +64,9 @@ async def drive(
     The calls of a `map_async`, the first in its line, are made as its records come. While they are
     under way a manual clock passes by itself, from alarm to alarm.
 
+    `on_error` is the policy of every step; dead letters come back as side outputs. Where it tries
+    again a manual clock passes by itself, too.
+
     Records, side outputs and watermarks come back; nothing is promised about the order between the
     main output and a side output. Raises what the operator raises, as `OperatorError`;
     `ConfigError` for a script that cannot be.
@@ -67,16 +74,28 @@ async def drive(
     elements = check_script(script)
     keyed = is_keyed(elements, key)
     elements = with_keys(elements, key, subject) if keyed else elements
-    bench = Bench(subject, keyed=keyed, parallelism=parallelism, world=world or manual_world())
+    world = world or manual_world()
+    bench = Bench(subject, keyed=keyed, parallelism=parallelism, world=world, on_error=on_error)
     snapshots: dict[int, Snapshot] = {}
-    try:
-        await bench.open(restore)
-        for run in runs_of(elements, batch):
-            await give(bench, run, snapshots)
-        bench.settle()
-    finally:
-        await bench.close()
+    async with time_for_tries(world, on_error):
+        try:
+            await bench.open(restore)
+            for run in runs_of(elements, batch):
+                await give(bench, run, snapshots)
+            bench.settle()
+        finally:
+            await bench.close()
     return Driven(bench.out, snapshots)
+
+
+@asynccontextmanager
+async def time_for_tries(world: World, on_error: OnError | None) -> AsyncIterator[None]:
+    """Let a manual clock pass by itself where a step waits before it tries again."""
+    async with AsyncExitStack() as stack:
+        waits = on_error is not None and on_error.strategy is not None
+        if waits and isinstance(world.clock, ManualClock):
+            await stack.enter_async_context(passing_time(world.clock))
+        yield
 
 
 async def give(

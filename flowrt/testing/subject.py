@@ -10,6 +10,7 @@ from typing import Any, Final, TypeAlias, cast
 
 from flowrt.contract.elements import MAX_TIMESTAMP, MIN_TIMESTAMP, Idle, Records, Watermark
 from flowrt.contract.errors import ConfigError
+from flowrt.contract.on_error import OnError
 from flowrt.contract.operator import Context, CoOperator, Operator
 from flowrt.contract.snapshot import Block, Frozen, StateFile
 from flowrt.contract.state import BroadcastState, group_range, owner_of_group
@@ -17,6 +18,7 @@ from flowrt.contract.steps import Connect, Fold, KeyBy, MapAsync, Process, Step
 from flowrt.contract.world import World
 from flowrt.dataflow.chain import Chain, Cut, StepSetup
 from flowrt.dataflow.inputs import WatermarkMinimum
+from flowrt.dataflow.judge import Judge
 from flowrt.graph.check import declared_states
 from flowrt.state.broadcast import BroadcastStates
 from flowrt.state.key_groups import key_group
@@ -128,9 +130,17 @@ class Bench:
     """
 
     def __init__(
-        self, subject: Subject, *, keyed: bool, parallelism: int, world: World, late: int = 0
+        self,
+        subject: Subject,
+        *,
+        keyed: bool,
+        parallelism: int,
+        world: World,
+        late: int = 0,
+        on_error: OnError | None = None,
     ) -> None:
         self.out: list[ScriptElement] = []
+        self.on_error = on_error or OnError()
         self.parallelism = parallelism
         self._late = late
         self._unanswered = 0
@@ -244,6 +254,11 @@ class Bench:
         for line in self._lines:
             line.settle()
 
+    def failed_records(self) -> int:
+        """Count the records that the operator failed at, and that were passed over."""
+        judges = [judge for line in self._lines for judge in line.judges()]
+        return sum(judge.failed_records for judge in judges)
+
     async def _came(self) -> None:
         self._unanswered += 1
         if self._unanswered > self._late:
@@ -331,7 +346,10 @@ class _Line:
             setups, self, world=world, subtask=subtask, parallelism=bench.parallelism
         )
         if first is not None:
-            self.asking = Asking("step-1", first, world, self.chain)
+            judge = None
+            if not bench.on_error.fails_at_once:
+                judge = Judge("step-1", bench.on_error.after_tries(), world, self.emit_side)
+            self.asking = Asking("step-1", first, world, self.chain, judge)
             parts = snapshot.parts.get("step-1", []) if snapshot is not None else []
             self.asking.restore([part.data for part in parts], subtask, bench.parallelism)
 
@@ -355,6 +373,8 @@ class _Line:
             restored=[part.data for part in parts if part.data is not None],
             watermark=min(watermarks, default=MIN_TIMESTAMP),
             taken_tags=_EVERY_TAG,
+            on_error=self._bench.on_error,
+            check_key=key_group,
         )
         if isinstance(step, Connect) and step.broadcast:
             setup.broadcast = BroadcastStates(id)
@@ -380,6 +400,11 @@ class _Line:
                 await self.chain.advance(timestamp)
             case _:
                 self.chain.rest()
+
+    def judges(self) -> list[Judge]:
+        """Return those that decide about failing records."""
+        own = None if self.asking is None else self.asking.judge
+        return self.chain.judges() if own is None else [own, *self.chain.judges()]
 
     def tell_again(self, watermark: int) -> None:
         """Tell a watermark that records in flight were restored without."""

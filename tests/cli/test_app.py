@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from tests.cli.conftest import Write
 
 FLOWS = """
 import sys
+import urllib.request
 import anyio
 from flowrt import Context, FileSink, Flow, ForeachSink, Operator, RateSource, ReducingState
 
@@ -57,6 +59,15 @@ def other() -> Flow:
 def endless() -> Flow:
     flow = Flow("endless")
     flow.source(RateSource(100)).sink(FileSink("out"), name="files")
+    return flow
+
+def scraped(port: int) -> Flow:
+    def scrape(value: int) -> None:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+            print(answer.read().decode())
+
+    flow = Flow("scraped")
+    flow.source([1]).sink(ForeachSink(lambda value: anyio.to_thread.run_sync(scrape, value)))
     return flow
 
 class Slow(Operator[int, int]):
@@ -122,6 +133,42 @@ def test_quiet_says_nothing_of_a_good_end(flows: str) -> None:
 
     assert done.exit_code == 0
     assert done.output == ""
+
+
+def test_metrics_are_served_while_it_runs(flows: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+
+    done = flowrt("run", f"{flows}:scraped", "--param", f"port={port}", "--metrics-port", port)
+
+    assert done.exit_code == 0, done.stderr
+    assert f"scraped: metrics on http://127.0.0.1:{port}/metrics\n" in done.stderr
+    assert 'flowrt_up{flow="scraped"} 1.0' in done.stdout
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", int(port)))
+
+
+def test_without_the_extra_it_says_what_to_install(
+    flows: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    monkeypatch.delitem(sys.modules, "flowrt.observe.prometheus", raising=False)
+
+    done = flowrt("run", f"{flows}:numbers", "--metrics-port", "0")
+
+    assert done.exit_code == 2
+    assert "pip install 'flowrt[prometheus]'" in " ".join(done.stderr.split())
+    assert not Path("out").exists()
+
+
+def test_a_port_in_use_is_a_wrong_command(flows: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = flowrt("run", f"{flows}:numbers", "--metrics-port", port)
+
+    assert done.exit_code == 2
+    assert f"metrics cannot be served on 127.0.0.1:{port}" in " ".join(done.stderr.split())
+    assert not Path("out").exists()
 
 
 def test_a_failure_is_one_paragraph(flows: str) -> None:

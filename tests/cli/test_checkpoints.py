@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,14 @@ from typer.testing import CliRunner, Result
 
 import flowrt
 from flowrt.cli.app import app
+
+
+@dataclass
+class Account:
+    """A record whose class the command does not know."""
+
+    balance: int
+    notes: list[str]
 
 
 def words(value: int) -> str:
@@ -114,3 +123,48 @@ def test_what_is_not_there_is_said(kept: Path, tmp_path: Path) -> None:
     no_epoch = checkpoints("show", kept, "--epoch", "9")
     assert no_epoch.exit_code == 2
     assert f"no checkpoint of epoch 9 in {kept}; there are: 2, 1" in no_epoch.stderr
+
+
+class Keeper(flowrt.Operator[int, None]):
+    """Keeps each kind of state."""
+
+    account = flowrt.ValueState(Account)
+    seen = flowrt.ListState(int, ttl="1d")
+    by_parity = flowrt.MapState(str, Account)
+
+    def process(self, value: int, ctx: flowrt.Context) -> None:
+        self.account.set(Account(value, ["note"]))
+        self.seen.add(value)
+        self.by_parity.put("odd" if value % 2 else "even", Account(value, []))
+
+
+def test_the_state_of_a_key_is_shown_without_the_flow(tmp_path: Path) -> None:
+    folder, flow = tmp_path / "kept", flowrt.Flow("accounts")
+    keyed = flow.source(range(1, 7), name="range").key_by(lambda value: ("key", value % 3))
+    keyed.process(Keeper, name="keeper").sink(flowrt.MemorySink(), name="memory")
+    flowrt.run(flow, checkpoints=folder)
+
+    shown = as_json("show", folder, "--operator", "keeper", "--key", '["key", 2]')
+    assert shown == {
+        "account": {"balance": 5, "notes": ["note"]},
+        "by_parity": {
+            "even": {"balance": 2, "notes": []},
+            "odd": {"balance": 5, "notes": []},
+        },
+        "seen": [2, 5],
+    }
+    done = checkpoints("show", folder, "--operator", "keeper", "--key", '["key", 2]')
+    assert "seen: [2, 5]" in done.stdout
+    done = checkpoints("show", folder, "--operator", "keeper", "--key", "nobody")
+    assert done.stdout == "operator 'keeper' has nothing for the key 'nobody'\n"
+    done = checkpoints("show", folder, "--operator", "other", "--key", "nobody")
+    assert (done.exit_code, "it has that of: 'keeper'" in done.stderr) == (2, True)
+    done = checkpoints("show", folder, "--operator", "keeper")
+    assert (done.exit_code, "belong together" in done.stderr) == (2, True)
+    done = checkpoints("show", folder, "--operator", "keeper", "--key", "1", "--epoch", "9")
+    assert (done.exit_code, "no checkpoint of epoch 9" in done.stderr) == (2, True)
+
+
+def test_counts_are_shown_too(kept: Path) -> None:
+    done = checkpoints("show", kept, "--operator", "n", "--key", "word3", "--epoch", "2")
+    assert done.stdout == "count: 14\n"

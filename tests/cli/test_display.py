@@ -6,6 +6,7 @@ import io
 import logging
 import re
 import sys
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -61,6 +62,15 @@ def test_the_panel_shows_every_figure() -> None:
     shown = text.getvalue()
     for part in ("flights", "running", "12,345", "4,000", "1:01", "said meanwhile", "▅█"):
         assert part in shown
+
+
+def test_the_panel_names_whom_the_others_wait_for() -> None:
+    screen, text = console(terminal=True)
+
+    with LiveDisplay(screen) as display:
+        display.show(replace(view(61.0), bottleneck="score"))
+
+    assert "held up by score" in text.getvalue()
 
 
 def test_quiet_shows_nothing_but_warnings(capsys: pytest.CaptureFixture[str]) -> None:

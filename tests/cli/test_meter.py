@@ -17,7 +17,7 @@ from flowrt.cli.meter import (
     time_text,
 )
 from flowrt.contract.elements import MAX_TIMESTAMP, MIN_TIMESTAMP
-from flowrt.runtime.status import JobMetrics, JobState, JobStatus
+from flowrt.runtime.status import Bottleneck, JobMetrics, JobState, JobStatus
 
 
 def status(
@@ -48,6 +48,14 @@ def test_nothing_known_is_a_dash_and_not_a_zero() -> None:
     view = Meter().view(status("starting"), metrics(0), {}, 0.0)
 
     assert line(view) == "flights: starting, 0 records, 0/s, epoch –, watermark –, lag –"
+
+
+def test_whom_the_others_wait_for_is_named_while_it_runs() -> None:
+    found = Bottleneck("score", "score", 0, busy_ratio=0.97, holds_up_ratio=0.8)
+    held_up = JobMetrics(10, 10, None, bottleneck=found)
+
+    assert line(Meter().view(status(), held_up, {}, 0.0)).endswith(", lag –, held up by score")
+    assert line(Meter().view(status("drained"), held_up, {}, 0.0)).endswith(", lag –")
 
 
 def test_the_rate_is_that_of_the_last_two_seconds() -> None:

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 from anyio import CancelScope, create_task_group
 
-from flowrt.contract.elements import Barrier, Element, EndOfStream, Idle, Records, Watermark
+from flowrt.contract.elements import (
+    Barrier,
+    Element,
+    EndOfStream,
+    Idle,
+    Records,
+    Sampled,
+    Watermark,
+)
 from flowrt.dataflow.channel import Channel
 from flowrt.dataflow.parking import parking_spot
 from flowrt.dataflow.run_length import RUN_LIMIT
@@ -294,3 +302,37 @@ async def test_a_storm_of_control_leaves_no_heap() -> None:
         line.send_control(Watermark(time))
         line.send_control(Idle())
     assert line.take() == [Watermark(9_999), Idle()]
+
+
+async def test_what_is_traced_stands_between_two_marks() -> None:
+    line = channel()
+    await line.send(run(1))
+    line.send_control(Sampled("trace"))
+    await line.send(run(2))
+    line.send_control(Watermark(5))
+    line.send_control(Sampled(None))
+    await line.send(run(3))
+
+    marked = [Sampled("trace"), run(2), Watermark(5), Sampled(None)]
+    assert line.take() == [run(1), *marked, run(3)]
+
+
+async def test_a_mark_that_no_record_followed_is_taken_back() -> None:
+    line = channel()
+    line.send_control(Watermark(1))
+    for number in range(2, 100):
+        line.send_control(Sampled("trace"))
+        line.send_control(Idle())
+        line.send_control(Watermark(number))
+        line.send_control(Sampled(None))
+
+    assert line.take() == [Watermark(99)]
+
+
+async def test_a_mark_whose_beginning_was_taken_stays() -> None:
+    line = channel()
+    line.send_control(Sampled("trace"))
+    line.take()
+    line.send_control(Sampled(None))
+
+    assert line.take() == [Sampled(None)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flowrt.contract.errors import StateError
+from flowrt.contract.undo import UndoLog
 from flowrt.dataflow.timers import TimerQueue
 from flowrt.state.memory import MemoryBackend
 from tests.state.kit import Scope, restored, snapshot
@@ -126,3 +127,24 @@ def test_a_timer_needs_a_key_and_whole_milliseconds() -> None:
     with pytest.raises(StateError, match="float cannot be stored where int is declared"):
         timers.register(1.5)  # type: ignore[arg-type]
     assert timers.earliest() is None
+
+
+def test_what_is_taken_back_fires_in_its_place_and_leaves_the_numbers_as_they_were() -> None:
+    backend, undo, scope = MemoryBackend("orders"), UndoLog(), Scope()
+    backend.undo = undo
+    timers = TimerQueue(backend, scope, "event", undo)
+    set_timers(timers, scope, (5, "a"), (5, "b"), (5, "c"))
+    undo.begin()
+
+    scope.key = "a"
+    timers.delete(5)
+    timers.register(5)
+    timers.delete(5)
+    set_timers(timers, scope, (5, "d"), (4, "a"))
+    undo.take_back()
+    set_timers(timers, scope, (6, "e"))
+
+    numbers = {entry[0]: entry[2] for entry in backend.map_entries("timers.event")}
+    assert numbers == {"a": 0, "b": 1, "c": 2, "e": 3}
+    assert list(timers.due(5)) == [(5, "a"), (5, "b"), (5, "c")]
+    assert timers.earliest() == 6

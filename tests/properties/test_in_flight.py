@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowrt.contract.elements import Idle, Records, Watermark
-from flowrt.dataflow.in_flight import Call, InFlight, Mark
+from flowrt.dataflow.in_flight import Call, Failed, InFlight, Mark
 
 STEPS = st.lists(
     st.one_of(
@@ -18,6 +18,7 @@ STEPS = st.lists(
         st.just(("idle", 0)),
         st.just(("begin", 0)),
         st.tuples(st.just("finish"), st.integers(0, 9)),
+        st.tuples(st.just("fail"), st.integers(0, 9)),
         st.just(("take", 0)),
     ),
     min_size=10,
@@ -58,6 +59,9 @@ class Run:
             case "finish" if self.calls:
                 call = self.calls.pop(amount % len(self.calls))
                 self.flight.finish(call, call.value)
+            case "fail" if self.calls:
+                call = self.calls.pop(amount % len(self.calls))
+                self.flight.fail(call, ValueError(call.value))
             case "take":
                 self.take()
 
@@ -66,6 +70,9 @@ class Run:
             if isinstance(one, Records):
                 assert one.timestamps == [value * 10 for value in one.values]
                 self.left += one.values
+            elif isinstance(one, Failed):
+                assert str(one.error) == str(one.call.value)
+                self.left.append(one.call.value)
             else:
                 self.left.append(one)
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from flowrt.contract.merging import merge_blocks
 from flowrt.contract.snapshot import MISSING, Block, Table
 from flowrt.contract.state import ListState, MapState, StateSpec, ValueState
-from flowrt.state import layers, memory, table
+from flowrt.state import frozen, layers, table
 from flowrt.state.memory import MemoryBackend
 from tests.state.kit import Scope, restored
 
@@ -203,7 +203,7 @@ def merged(files: list[list[Block]], drop_deleted: bool) -> list[Block]:
 
 @pytest.fixture(autouse=True)
 def _slices_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "SLICE_NS", 1)
+    monkeypatch.setattr(frozen, "SLICE_NS", 1)
 
 
 @pytest.mark.parametrize("twin", [ValueTwin(), ListTwin(), MapTwin()], ids=["value", "list", "map"])

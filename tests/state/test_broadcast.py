@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -100,3 +101,40 @@ def test_a_declaration_of_another_kind_is_refused() -> None:
         handle_of(states_of(), MapState(name="rules"))
     with pytest.raises(StateError, match=r"the declared type .* cannot be used"):
         handle_of(states_of(), BroadcastState(str, NO_TYPE, name="odd"))
+
+
+class OldRule(msgspec.Struct, frozen=True):
+    cents: int
+
+
+class NewRule(msgspec.Struct, frozen=True):
+    euros: float
+
+
+def test_a_changed_type_is_refused_or_migrated() -> None:
+    states = states_of()
+    old: Any = BroadcastState(str, OldRule, name="rules")
+    handle_of(states, old).put("limit", OldRule(150))
+    kept, shapes = states.snapshot(), states.shapes()
+
+    def again() -> BroadcastStates:
+        states = states_of(kept)
+        states.written_as({**shapes, "rules": "that of a keyed state"})
+        return states
+
+    assert dict(handle_of(again(), old).items()) == {"limit": OldRule(150)}
+    undeclared = again()
+    assert undeclared.shapes() == shapes, "what nothing has declared yet keeps its shape"
+    with pytest.raises(StateError, match=r"'rules': the snapshot holds .*'cents' \(int\) is gone"):
+        handle_of(again(), BroadcastState(str, NewRule, name="rules"))
+
+    def migrate(plain: dict[str, int]) -> NewRule:
+        return NewRule(plain["cents"] / 100)
+
+    states = again()
+    rules = handle_of(states, BroadcastState(str, NewRule, name="rules", migrate=migrate))
+    assert dict(rules.items()) == {"limit": NewRule(1.5)}
+    kept, shapes = states.snapshot(), states.shapes()
+    states = again()
+    rules = handle_of(states, BroadcastState(str, NewRule, name="rules"))
+    assert dict(rules.items()) == {"limit": NewRule(1.5)}

@@ -11,7 +11,7 @@ import pytest
 from flowrt.contract.entries import BATCH, CLEAR, WRITE, read_entries
 from flowrt.contract.errors import StateError
 from flowrt.contract.snapshot import MISSING, Block
-from flowrt.state import layers, memory, table
+from flowrt.state import frozen, layers, table
 from flowrt.state.key_groups import key_group
 from flowrt.state.memory import MemoryBackend
 from flowrt.state.table import ValueTable
@@ -165,7 +165,7 @@ def small_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layers, "LARGE", 100)
     monkeypatch.setattr(table, "SOME", 7)
     monkeypatch.setattr(table, "ROUND", 50)
-    monkeypatch.setattr(memory, "SLICE_NS", 1)
+    monkeypatch.setattr(frozen, "SLICE_NS", 1)
 
 
 @pytest.mark.usefixtures("small_layers")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-
 from flowrt.connectors.files.part_names import PartNames
 from flowrt.contract.errors import ConfigError, LeaseError
+from flowrt.contract.logs import flow_log
 from flowrt.contract.sink import SinkContext
 from flowrt.contract.world import FileLock
 
-_log = logging.getLogger("flowrt.connectors.files")
+_log = flow_log("flowrt.connectors.files")
 
 
 class PartOwner:
@@ -83,7 +82,13 @@ class PartOwner:
                 if self._lock is not None:
                     await self._files.delete(self._at(names.lock))
         except OSError as error:
-            _log.warning("sink %r left its mark in %s: %s", names.operator, self._folder, error)
+            _log.warning(
+                "sink %r left its mark in %s: %s",
+                names.operator,
+                self._folder,
+                error,
+                extra={"operator": names.operator},
+            )
 
     async def _refuse_other_sink(self) -> None:
         names = self._names

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from flowrt.connectors.files.formats import (
 )
 from flowrt.connectors.files.lines import Lines
 from flowrt.contract.errors import ConfigError, InputError
+from flowrt.contract.logs import flow_log
 from flowrt.contract.source import Chunk
 from flowrt.contract.waiting import wait_until
 from flowrt.contract.world import Files, World
@@ -35,7 +35,7 @@ from flowrt.contract.world import Files, World
 T = TypeVar("T")
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-_log = logging.getLogger("flowrt.connectors.files")
+_log = flow_log("flowrt.connectors.files")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Sequence
 from typing import Any, Final, Literal
@@ -23,10 +22,11 @@ from flowrt.connectors.files.part_writer import (
 from flowrt.connectors.sizes import size_bytes
 from flowrt.contract.errors import ConfigError, SinkError
 from flowrt.contract.folders import make_folder_durably
+from flowrt.contract.logs import flow_log
 from flowrt.contract.sink import Committable, Sink, SinkContext, Writer
 from flowrt.contract.world import Files
 
-_log = logging.getLogger("flowrt.connectors.files")
+_log = flow_log("flowrt.connectors.files")
 
 _BEGIN_ANEW: Final = (
     "or start anew with an empty folder and no checkpoint. If this job goes on from a savepoint "
@@ -235,6 +235,7 @@ class FileSink(Sink[Any]):
                 len(undone),
                 self._at(undone[0]),
                 undone[-1],
+                extra={"operator": names.operator},
             )
         left = [name for name in found if names.token_of(name) is not None and name not in keep]
         for name in [*undone, *left]:

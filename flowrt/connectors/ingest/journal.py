@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Final
@@ -22,9 +21,10 @@ from flowrt.connectors.ingest.frames import (
     whole_batch_behind,
 )
 from flowrt.contract.errors import InputError, LeaseError
+from flowrt.contract.logs import flow_log
 from flowrt.contract.world import FileLock, Files
 
-log = logging.getLogger("flowrt")
+log = flow_log()
 
 LOCK: Final = "journal.lock"
 _TEMPORARY: Final = "events.tmp"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -14,8 +13,9 @@ from flowrt.connectors.ingest.gate import Gate
 from flowrt.connectors.ingest.journal import Journal
 from flowrt.connectors.pump import start_alone
 from flowrt.contract.errors import IngestClosed
+from flowrt.contract.logs import flow_log
 
-log = logging.getLogger("flowrt")
+log = flow_log()
 
 
 class Sent:

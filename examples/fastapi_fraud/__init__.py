@@ -1,0 +1,1 @@
+"""A service that scores payments as they come; see README.md."""
