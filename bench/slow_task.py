@@ -12,11 +12,26 @@ from bench.drain import RUN_SECONDS, slow
 from bench.measure import Answer, NullSink
 from flowrt import Continuous, Flow, ForeachSink, start
 
+QUICK_RECORDS = 100_000
+"""How many records a step takes quickly before it turns slow."""
+
 
 def a_step() -> Flow:
     """Two subtasks of a slow step."""
     flow = Flow("slow-step")
     flow.source(range(10**6)).rebalance().map(slow, parallelism=2).sink(NullSink())
+    return flow
+
+
+def turning_slow() -> Flow:
+    """A step that was quick, and turns slow while the channels are full."""
+    quick = iter(range(QUICK_RECORDS))
+
+    async def turns(value: int) -> int:
+        return value if next(quick, None) is not None else await slow(value)
+
+    flow = Flow("turning-slow")
+    flow.source(range(10**6)).rebalance().map(turns, parallelism=1).sink(NullSink())
     return flow
 
 
@@ -47,11 +62,12 @@ async def _drain(flow: Flow) -> tuple[float, int]:
 def main() -> Answer:
     """Measure a step, a sink, and calls under way at once."""
     took: dict[Callable[[], Flow], tuple[float, int]] = {}
-    for make in (a_step, a_sink, calls):
+    for make in (a_step, a_sink, calls, turning_slow):
         took[make] = anyio.run(_drain, make(), backend_options={"use_uvloop": True})
     step, epochs = took[a_step]
     detail = (
         f"{epochs} epochs of 200 ms in {RUN_SECONDS} s; a function at the end "
-        f"{took[a_sink][0]:.0f} ms, map_async {took[calls][0]:.0f} ms"
+        f"{took[a_sink][0]:.0f} ms, map_async {took[calls][0]:.0f} ms; a step that was quick and "
+        f"turns slow {took[turning_slow][0]:.0f} ms"
     )
     return Answer(__doc__ or "", step, "no budget: some runs of 20 ms, and an epoch", detail)

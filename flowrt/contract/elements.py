@@ -38,6 +38,15 @@ class Records:
         self.timestamps = timestamps
         self.keys = keys
 
+    def part(self, places: slice) -> Records:
+        """Return the records in some places, in lists of their own."""
+        timestamps, keys = self.timestamps, self.keys
+        return Records(
+            self.values[places],
+            None if timestamps is None else timestamps[places],
+            None if keys is None else keys[places],
+        )
+
     def __len__(self) -> int:
         return len(self.values)
 

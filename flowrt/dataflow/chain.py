@@ -1,37 +1,27 @@
-"""The operators of one task: runs of records, watermarks and the clock go through them in order.
-
-Simple steps are fused into one function; a step that makes its own watermarks ends a fused line and
-starts the next one.
-"""
+"""The operators of one task: runs of records, watermarks and the clock go through them in order."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import CodeType
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from anyio.lowlevel import checkpoint
 
 from flowrt.contract.elements import MAX_TIMESTAMP, MIN_TIMESTAMP, Records
-from flowrt.contract.errors import FlowrtError, OperatorError
-from flowrt.contract.on_error import OnError
-from flowrt.contract.snapshot import BroadcastBackend, Frozen, KeyedBackend, SnapshotWriter
-from flowrt.contract.steps import AssignTimestamps, Connect, Fold, KeyBy, Map, Process, Step
-from flowrt.contract.undo import UndoLog
+from flowrt.contract.snapshot import Frozen, KeyedBackend, SnapshotWriter
+from flowrt.contract.steps import AssignTimestamps
 from flowrt.contract.world import World
-from flowrt.dataflow.blame import called, failures, operator_error, snapshot_of
+from flowrt.dataflow.blame import called, snapshot_of
 from flowrt.dataflow.broadcast_snapshot import take_states, with_states, writing
-from flowrt.dataflow.context import OperatorContext
 from flowrt.dataflow.event_time import EventTime
-from flowrt.dataflow.fuse import FusedLine, Part, fuse, waits_for
 from flowrt.dataflow.judge import Judge
+from flowrt.dataflow.lines import RIGHT, Lines
+from flowrt.dataflow.part import Part, StepSetup, is_one_for_one, part_of
 from flowrt.dataflow.run_length import RUN_LIMIT
-from flowrt.dataflow.samples import LineSamples, StepFigures, step_figures
+from flowrt.dataflow.samples import StepFigures, step_figures
 from flowrt.dataflow.timers import TimerQueue
-
-RIGHT: Final = -1
-"""Where a run of records of the second input begins: at the first step, by its other method."""
 
 
 class Downstream(Protocol):
@@ -55,24 +45,6 @@ class Downstream(Protocol):
 
 
 @dataclass(slots=True)
-class StepSetup:
-    """What the runtime gives for one step: its state, and what to restore."""
-
-    id: str
-    step: Step
-    keyed: bool = False
-    backend: KeyedBackend | None = None
-    writer: SnapshotWriter | None = None
-    restored: list[Any] = field(default_factory=list)
-    watermark: int = MIN_TIMESTAMP
-    taken_tags: frozenset[str] = frozenset()
-    broadcast: BroadcastBackend | None = None
-    on_error: OnError = field(default_factory=OnError)
-    check_key: Callable[[Any], object] = hash
-    """Raises for what state can have for no key."""
-
-
-@dataclass(slots=True)
 class Cut:
     """One step's state at a barrier; encoding and writing it goes on beside the stream."""
 
@@ -82,15 +54,6 @@ class Cut:
     data: Any = None
     watermark: int | None = None
     shapes: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class _Line:
-    """A fused line with its counts, and its copy that looks at the clock once there is one."""
-
-    fused: FusedLine
-    samples: LineSamples
-    looking: FusedLine | None = None
 
 
 class Chain:
@@ -111,14 +74,22 @@ class Chain:
         self.where: Callable[[], str | None] | None = None
         """Says where the records of the run under way come from, for people; a source knows."""
         self._parts = [
-            _part(setup, self._judge(setup, world), world, subtask, parallelism) for setup in steps
+            part_of(setup, self._judge(setup, world), world, subtask, parallelism)
+            for setup in steps
         ]
         self._times = {
             index: EventTime(setup.id, setup.step, world.clock)
             for index, setup in enumerate(steps)
             if isinstance(setup.step, AssignTimestamps)
         }
-        self._lines: dict[tuple[int, bool, bool], _Line] = {}
+        self._lines = Lines(
+            self._parts,
+            self._times,
+            downstream.emit,
+            self._assign,
+            now_ns=world.clock.monotonic_ns,
+            subtask=subtask,
+        )
         self._opened: list[Part] = []
         self._subtask = subtask
         self._broadcast = steps[0].broadcast if steps else None
@@ -126,7 +97,6 @@ class Chain:
             if part.context is not None and steps[index].taken_tags:
                 part.flush_sides = self._side_flusher(part)
 
-        self.operators = tuple(setup.id for setup in steps)
         self.operators = tuple(part.id for part in self._parts)
         self.keeps_time = bool(self._times) or any(part.context is not None for part in self._parts)
 
@@ -182,88 +152,12 @@ class Chain:
 
     async def run(self, records: Records) -> None:
         """Take a run of records through all steps."""
-        await self._run(0, records)
+        await self._lines.run(0, records)
 
     async def run_right(self, records: Records) -> None:
         """Take a run of records of the second input; broadcast state may be written meanwhile."""
         with writing(self._broadcast):
-            await self._run(RIGHT, records)
-
-    async def _run(self, start: int, records: Records) -> None:
-        if start == len(self._parts):
-            await self._downstream.emit(records)
-            return
-        if start in self._times:
-            await self._assign(start, records)
-            return
-        which = (start, records.timestamps is not None, records.keys is not None)
-        rest: Records | None = None
-        kept = self._lines.get(which)
-        if kept is None:
-            steps, now_ns = self._line(start), self._clock.monotonic_ns
-            samples = LineSamples(len(steps), now_ns, waits=any(map(waits_for, steps)))
-            kept = self._lines[which] = _Line(self._fuse(*which), samples)
-            line, run = kept.fused, kept.fused.first
-        else:
-            line = kept.fused
-            samples = kept.samples
-            if samples.records >= samples.look_at:
-                line, records, rest = self._look(which, kept, records)
-            run = line.run
-        samples.records += len(records.values)
-        try:
-            await run(records.values, records.timestamps, records.keys)
-        except FlowrtError:
-            raise
-        except failures() as error:
-            blamed = self._blame(line, start, error)
-            if blamed is None:
-                raise
-            raise blamed from error
-        if rest is not None:
-            await self._run(start, rest)
-
-    def _look(
-        self, which: tuple[int, bool, bool], kept: _Line, records: Records
-    ) -> tuple[FusedLine, Records, Records | None]:
-        """Return a copy of a line that looks at the clock, what it may have of a run, the rest."""
-        if kept.looking is None:
-            kept.looking = self._fuse(*which, kept.samples)
-        looked = kept.samples.look(len(records.values))
-        if looked == len(records.values):
-            return kept.looking, records, None
-        return kept.looking, _cut(records, 0, looked), _cut(records, looked, None)
-
-    def _line(self, start: int) -> list[Part]:
-        """Return the steps of the line that begins there: up to one that makes watermarks."""
-        end = next((i for i in self._times if i >= start), len(self._parts))
-        return self._parts[max(start, 0) : end]
-
-    def _fuse(
-        self, start: int, timestamps: bool, keys: bool, samples: LineSamples | None = None
-    ) -> FusedLine:
-        parts = self._line(start)
-        end = max(start, 0) + len(parts)
-        if end == len(self._parts):
-            emit = self._downstream.emit
-        else:
-
-            async def emit(records: Records) -> None:
-                await self._run(end, records)
-
-        if parts and isinstance(parts[0].step, Connect):
-            parts = [self._side(parts[0], parts[0].step, right=start == RIGHT), *parts[1:]]
-        timing = None if samples is None else (samples.now_ns, samples.note)
-        return fuse(parts, emit, timestamps=timestamps, keys=keys, timing=timing)
-
-    def _side(self, part: Part, step: Connect, *, right: bool) -> Part:
-        judge = part.judge
-        if judge is not None and right and step.broadcast and self._subtask:
-            judge = judge.silent()
-        if step.sides is not None:
-            return Part(part.id, step.sides[right], judge=judge)
-        part = replace(part, judge=judge)
-        return replace(part, right=right, keyed=part.keyed and not (right and step.broadcast))
+            await self._lines.run(RIGHT, records)
 
     def _judge(self, setup: StepSetup, world: World) -> Judge | None:
         if setup.on_error.fails_at_once:
@@ -279,27 +173,10 @@ class Chain:
         records.timestamps = time.assign(records.values)
         if time.resting:
             await self._advance(index, time.last)
-        await self._run(index + 1, records)
+        await self._lines.run(index + 1, records)
         watermark = time.watermark()
         if watermark is not None:
             await self._advance(index + 1, watermark)
-
-    def _blame(self, line: FusedLine, start: int, error: BaseException) -> OperatorError | None:
-        """Find the step and the record from the line of the fused function that raised."""
-        # A coroutine turns StopIteration into a RuntimeError with no line of its own.
-        raised = error.__cause__ if isinstance(error.__cause__, StopIteration) else error
-        trace = raised.__traceback__
-        while trace is not None:
-            if trace.tb_frame.f_code is line.code:
-                place = line.places.get(trace.tb_lineno)
-                if place is None:
-                    return None
-                step, variable = place
-                value = trace.tb_frame.f_locals.get(variable)
-                part = self._parts[max(start, 0) + step]
-                return operator_error(part.id, raised, value=value)
-            trace = trace.tb_next
-        return None
 
     # ------------------------------------------------------------------ time
 
@@ -400,7 +277,7 @@ class Chain:
         for start in range(0, len(emitted), RUN_LIMIT):
             run = emitted[start : start + RUN_LIMIT]
             records = Records([value for value, _ in run], [time for _, time in run])
-            await self._run(index + 1, records)
+            await self._lines.run(index + 1, records)
 
     def _timers(self) -> list[Any]:
         contexts = (part.context for part in self._parts if part.context is not None)
@@ -467,8 +344,8 @@ class Chain:
             watermarks.append(watermark)
         return step_figures(
             self.operators,
-            [_is_one_for_one(part) for part in self._parts],
-            [(max(which[0], 0), line.samples) for which, line in list(self._lines.items())],
+            [is_one_for_one(part) for part in self._parts],
+            self._lines.samples(),
             records_out,
             sides,
             watermarks,
@@ -486,65 +363,11 @@ class Chain:
 
     def operator_at(self, code: CodeType, line: int) -> str | None:
         """Return the step that a fused function calls at a line; None for any other code."""
-        for (start, _, _), kept in list(self._lines.items()):
-            for fused in (kept.fused, kept.looking):
-                if fused is not None and fused.code is code:
-                    place = fused.places.get(line)
-                    return None if place is None else self._parts[max(start, 0) + place[0]].id
-        return None
+        return self._lines.operator_at(code, line)
 
     def judges(self) -> list[Judge]:
         """Return those that decide about failing records, of the steps that have one."""
         return [part.judge for part in self._parts if part.judge is not None]
-
-
-def _is_one_for_one(part: Part) -> bool:
-    return part.judge is None and isinstance(part.step, Map | KeyBy | Fold | AssignTimestamps)
-
-
-def _part(
-    setup: StepSetup, judge: Judge | None, world: World, subtask: int, parallelism: int
-) -> Part:
-    part = Part(setup.id, setup.step, keyed=setup.keyed, judge=judge, check_key=setup.check_key)
-    undo = None if judge is None else _undo_log(setup)
-    if isinstance(setup.step, Process | Connect):
-        part.operator = setup.step.make()
-        part.context = OperatorContext(
-            setup.id,
-            subtask,
-            parallelism,
-            world,
-            setup.backend,
-            setup.taken_tags,
-            setup.broadcast,
-            undo,
-        )
-        if judge is not None:
-            judge.context, judge.undo = part.context, undo
-        part.context.watermark = setup.watermark
-    if isinstance(setup.step, Fold):
-        assert setup.backend is not None
-        part.table = setup.backend.table(setup.step.name, setup.step.type, setup.step.migrate)
-    return part
-
-
-def _undo_log(setup: StepSetup) -> UndoLog | None:
-    if not isinstance(setup.step, Process | Connect):
-        return None
-    undo = UndoLog()
-    for backend in (setup.backend, setup.broadcast):
-        if backend is not None:
-            backend.undo = undo
-    return undo
-
-
-def _cut(records: Records, start: int, end: int | None) -> Records:
-    timestamps, keys = records.timestamps, records.keys
-    return Records(
-        records.values[start:end],
-        None if timestamps is None else timestamps[start:end],
-        None if keys is None else keys[start:end],
-    )
 
 
 def _has_timers(backend: KeyedBackend) -> bool:

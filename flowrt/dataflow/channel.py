@@ -168,13 +168,7 @@ class Channel:
             # Read anew for each piece: the capacity may change while one waits.
             piece = slice(start, start + self.capacity)
             start = piece.stop
-            await self.send(
-                Records(
-                    records.values[piece],
-                    None if records.timestamps is None else records.timestamps[piece],
-                    None if records.keys is None else records.keys[piece],
-                )
-            )
+            await self.send(records.part(piece))
 
     def _drop_outdated(self, kind: type[Element]) -> None:
         # A slow receiver collects no heap: a newer watermark says all that the one before it said,

@@ -50,7 +50,7 @@ class Rebalance:
             await self.channels[first].send(records)
             return
         for turn in range(min(count, step)):
-            await self.channels[(first + turn) % step].send(_every(records, turn, step))
+            await self.channels[(first + turn) % step].send(records.part(slice(turn, None, step)))
 
 
 class Broadcast:
@@ -62,7 +62,7 @@ class Broadcast:
     async def send(self, records: Records) -> None:
         """See `Partitioner.send`."""
         for channel in self.channels[1:]:
-            await channel.send(_copy(records))
+            await channel.send(records.part(slice(None)))
         await self.channels[0].send(records)
 
 
@@ -94,15 +94,6 @@ def pick(records: Records, chosen: list[int]) -> Records:
         [values[i] for i in chosen],
         None if timestamps is None else [timestamps[i] for i in chosen],
         None if keys is None else [keys[i] for i in chosen],
-    )
-
-
-def _every(records: Records, start: int, step: int) -> Records:
-    values, timestamps, keys = records.values, records.timestamps, records.keys
-    return Records(
-        values[start::step],
-        None if timestamps is None else timestamps[start::step],
-        None if keys is None else keys[start::step],
     )
 
 
@@ -170,15 +161,6 @@ class Outputs:
 async def _fan_out(readers: Sequence[Partitioner], records: Records) -> None:
     # A receiver may change the lists of a run that it was given: each reader gets lists of its own.
     for reader in readers[1:]:
-        await reader.send(_copy(records))
+        await reader.send(records.part(slice(None)))
     if readers:
         await readers[0].send(records)
-
-
-def _copy(records: Records) -> Records:
-    timestamps, keys = records.timestamps, records.keys
-    return Records(
-        records.values[:],
-        None if timestamps is None else timestamps[:],
-        None if keys is None else keys[:],
-    )

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from flowrt.dataflow.async_task import AsyncTask
 from flowrt.dataflow.chain import Chain
-from flowrt.dataflow.fuse import Part
+from flowrt.dataflow.part import Part
 from flowrt.dataflow.sink_task import SinkTask
 from flowrt.dataflow.source_reading import SourceReading
 from flowrt.dataflow.source_task import SourceTask

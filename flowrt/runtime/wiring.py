@@ -29,7 +29,7 @@ from flowrt.contract.world import World
 from flowrt.dataflow.acknowledge import Desk
 from flowrt.dataflow.async_task import AsyncSetup, AsyncTask
 from flowrt.dataflow.broadcast_snapshot import holds_states
-from flowrt.dataflow.chain import Chain, StepSetup
+from flowrt.dataflow.chain import Chain
 from flowrt.dataflow.channel import Channel
 from flowrt.dataflow.in_flight_snapshot import SnapshotForm, holds_calls, share_of
 from flowrt.dataflow.inputs import Inputs
@@ -37,6 +37,7 @@ from flowrt.dataflow.judge import Judge
 from flowrt.dataflow.operator_task import OperatorTask
 from flowrt.dataflow.outputs import KeyGroup, Outputs, Partitioner, partitioner
 from flowrt.dataflow.parking import ParkingSpot, parking_spot
+from flowrt.dataflow.part import StepSetup
 from flowrt.dataflow.sink_task import SinkTask
 from flowrt.dataflow.source_task import SourceTask
 from flowrt.dataflow.traces import Traces

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from flowrt.contract.on_error import OnError
@@ -95,7 +96,7 @@ class KeyedStream(Stream[T], Generic[K, T]):
         accumulators back as `type`, else as what `add` is annotated to return, else builtins as
         they were; `migrate` makes them from accumulators of another type, as for any state.
         """
-        make = lambda: aggregate(create, add, result, type, migrate)  # noqa: E731
+        make = partial(aggregate, create, add, result, type, migrate)
         return self._fold("aggregate", make, name, parallelism, on_error)
 
     def count(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -274,7 +275,7 @@ class Stream(Generic[T]):
         parallelism: int | None = None,
     ) -> Stream[T]:
         """Give each record its event time; better done by a source, with `watermarks=`."""
-        make = lambda: assign_timestamps(strategy)  # noqa: E731
+        make = partial(assign_timestamps, strategy)
         return self._step("assign_timestamps", make, name, parallelism)
 
     # -------------------------------------------------------------------------- several streams
@@ -340,7 +341,7 @@ class Stream(Generic[T]):
         such row, `how="inner"` drops the value and `"left"` gives `merge(value, None)`. `on` and
         `merge` are plain functions.
         """
-        make = lambda: join_static(table, on=on, merge=merge, how=how)  # noqa: E731
+        make = partial(join_static, table, on=on, merge=merge, how=how)
         return self._step("join_static", make, name, parallelism, on_error)
 
     # ------------------------------------------------------------------------------ where it goes

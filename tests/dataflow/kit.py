@@ -26,9 +26,10 @@ from flowrt.contract.source import Chunk, Position, Source, SourceContext, Split
 from flowrt.contract.steps import Fold, Process, Step
 from flowrt.contract.world import World
 from flowrt.dataflow.acknowledge import Desk
-from flowrt.dataflow.chain import Chain, Downstream, StepSetup
+from flowrt.dataflow.chain import Chain, Downstream
 from flowrt.dataflow.channel import Channel
 from flowrt.dataflow.parking import ParkingSpot, parking_spot
+from flowrt.dataflow.part import StepSetup
 from flowrt.state.memory import MemoryBackend
 from flowrt.testing.world import ManualClock, manual_world
 
@@ -83,13 +84,20 @@ def setup(id: str, step: Step, **more: Any) -> StepSetup:
     return StepSetup(id, step, **more)
 
 
-def chain_of(downstream: Downstream, *steps: StepSetup | Step, world: World | None = None) -> Chain:
+def chain_of(
+    downstream: Downstream,
+    *steps: StepSetup | Step,
+    world: World | None = None,
+    subtask: int = 0,
+) -> Chain:
     """A chain; plain steps are called "0", "1" and so on."""
     setups = [
         step if isinstance(step, StepSetup) else setup(str(index), step)
         for index, step in enumerate(steps)
     ]
-    return Chain(setups, downstream, world=world or manual_world(), subtask=0, parallelism=1)
+    return Chain(
+        setups, downstream, world=world or manual_world(), subtask=subtask, parallelism=subtask + 1
+    )
 
 
 class Each(Operator[Any, Any]):

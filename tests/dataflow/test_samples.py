@@ -174,7 +174,7 @@ async def test_what_is_short_is_not_looked_at() -> None:
 
 
 def looked_at(chain: Chain) -> int:
-    return sum(line.samples.came[0] for line in chain._lines.values())
+    return sum(samples.came[0] for _, samples in chain._lines.samples())
 
 
 # ------------------------------------------------------------------------------------ worked out

@@ -15,12 +15,12 @@ from flowrt.contract.snapshot import OperatorSnapshot
 from flowrt.contract.state import BroadcastState, ValueState
 from flowrt.contract.steps import Connect, Map
 from flowrt.dataflow.broadcast_snapshot import holds_states
-from flowrt.dataflow.chain import StepSetup
 from flowrt.dataflow.channel import Channel
 from flowrt.dataflow.inputs import Inputs, LeftWatermark
 from flowrt.dataflow.operator_task import OperatorTask
 from flowrt.dataflow.outputs import Broadcast, Forward, Outputs, Rebalance, partitioner
 from flowrt.dataflow.parking import parking_spot
+from flowrt.dataflow.part import StepSetup
 from flowrt.state.broadcast import BroadcastStates
 from flowrt.state.key_groups import key_group
 from flowrt.state.memory import MemoryBackend
@@ -62,8 +62,7 @@ class Stage:
         self.letters = Letters()
         self.out = Reception()
         outputs = Outputs([Forward(self.out.channel)])
-        chain = chain_of(outputs, *steps, world=self.letters.world)
-        chain._subtask = subtask
+        chain = chain_of(outputs, *steps, world=self.letters.world, subtask=subtask)
         inputs = Inputs(self.channels, blocking=True, timed=2 if broadcast else None)
         desk = self.letters.desk(subtask=subtask)
         self.task = OperatorTask(desk, inputs, chain, outputs, spot, left=2)

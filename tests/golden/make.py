@@ -34,6 +34,7 @@ async def checkpoints() -> dict[str, bytes]:
         for number in (1, 2, 3):
             read += len(KEYS) if number < 3 else 3
             wanted = read
+            # It is called in this round only, so that the name means what it does now.
             await until(lambda: job.metrics().records_in == wanted)  # noqa: B023
             await turns()
             await place.epoch(job)

@@ -90,6 +90,7 @@ async def test_migrate_is_asked_once_for_each_value_through_crash_and_compaction
                 await job.cancel()  # no epoch was committed: the next life migrates again
             elif life == 1:
                 source.release()
+                # It is called in this life only, so that the name means what it does now.
                 await until(lambda: len(seen) == 1)  # noqa: B023
                 await place.epoch(job)
                 assert seen == [("a", Money(1.5, "EUR"))]

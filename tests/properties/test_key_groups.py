@@ -93,8 +93,9 @@ def test_so_have_equal_records_whatever_is_in_their_fields(one: Any, other: Any)
 def test_a_record_comes_back_as_it_was(key: Any) -> None:
     identity, own = encode_key(key)
     again = decode(own or identity)
-    assert repr(again) == repr(key) or isinstance(key, frozenset)
     assert again == key
+    # Equal is not all: 1, 1.0 and True are told apart. A set has no order, but the same letters.
+    assert sorted(repr(again)) == sorted(repr(key))
 
 
 @given(key=NUMBERS)
