@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import anyio
 
 from flowrt.contract.errors import ConfigError
+from flowrt.contract.failures import survivable
 from flowrt.contract.on_error import note_tries
 from flowrt.contract.retry import RetryStrategy
 from flowrt.contract.time import Duration, duration_ms
@@ -70,14 +71,17 @@ class _Due:
 
 
 def retried(call: Call, retry: RetryStrategy, world: World) -> Call:
-    """Call again after an exception, for as long as the strategy says; then raise the last one."""
+    """Call again after an exception, for as long as the strategy says; then raise the last one.
+
+    Also after a cancellation that nobody asked for, such as that of a connection which others use.
+    """
 
     async def retried_call(value: Any) -> Any:
         failures = 0
         while True:
             try:
                 return await call(value)
-            except Exception as error:
+            except survivable() as error:
                 failures += 1
                 delay_ms = retry.delay_ms(failures, world.randomness.fraction())
                 if delay_ms is None:
@@ -172,7 +176,7 @@ class _Batch:
     full: anyio.Event = field(default_factory=anyio.Event)
     answered: anyio.Event = field(default_factory=anyio.Event)
     answers: Sequence[Any] = ()
-    error: Exception | None = None
+    error: BaseException | None = None
 
 
 def batched(call: ManyCall, max_size: int, max_wait_ms: int, clock: Clock) -> Call:
@@ -201,7 +205,7 @@ def batched(call: ManyCall, max_size: int, max_wait_ms: int, clock: Clock) -> Ca
                     "for each, in order"
                 )
             batch.answers, batch.error = answers, None
-        except Exception as error:
+        except survivable() as error:
             batch.error = error
         finally:
             batch.answered.set()

@@ -117,7 +117,7 @@ async def verify_state_file(files: Files, path: str, described: StateFile) -> st
     if size is None:
         return f"{path} is missing"
     if size != described.size:
-        return f"{path} has {size} bytes instead of {described.size}"
+        return f"{path} has {size} instead of {described.size} bytes"
     digest = blake2b(digest_size=16)
     for offset in range(0, size, PIECE_BYTES):
         digest.update(await files.read(path, offset, PIECE_BYTES))

@@ -78,6 +78,7 @@ class Lease:
         self._world = world
         self._record = record
         self._lock = lock
+        self._is_first = record.generation == 1
         self._next: LeaseRecord | None = None
         self._next_lock: FileLock | None = None
 
@@ -95,7 +96,7 @@ class Lease:
         `ConfigError` where it is none and cannot be.
         """
         try:
-            await make_folder_durably(world.files, f"{folder}/{STATE_FOLDER}")
+            await make_folder_durably(world.files, folder)
             present = await read_lease(world.files, folder)
             held = await world.files.lock(_lock_path(folder, present.generation))
             if held is None and not take_over:
@@ -194,6 +195,34 @@ class Lease:
     @property
     def _who(self) -> str:
         return f"process {self._world.pid}, generation {self.generation}"
+
+    async def withdraw(self) -> None:
+        """Let the next instance in, and leave a folder that nobody had before as empty as it was.
+
+        For a job that was refused before it ran. What an earlier life left, and a savepoint that
+        was brought in, stay.
+        """
+        try:
+            if self._is_first:
+                await self._take_back()
+        except (OSError, CheckpointError):
+            pass  # taken over, or a disk that fails: the next start is the second life, that is all
+        finally:
+            self.release()
+
+    async def _take_back(self) -> None:
+        files, names = self._world.files, await self._world.files.names(self.folder)
+        if any(map(parse_manifest, names)):
+            return
+        await self.check()
+        for name in names:
+            if parse_fence(name) is not None:
+                await files.delete(f"{self.folder}/{name}")
+        # Its lock goes last: whoever comes finds it held, so that what is deleted is ours. Whoever
+        # takes the folder over by force at this moment is told that it is gone, and loses nothing.
+        await files.delete(f"{self.folder}/{LEASE}")
+        await files.delete(_lock_path(self.folder, self.generation))
+        # The folder itself stays: whoever comes may be about to lock a file in it.
 
     def release(self) -> None:
         """Let the next instance in; may be called twice."""

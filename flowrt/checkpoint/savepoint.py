@@ -58,13 +58,14 @@ async def bring_in_savepoint(store: DirectoryStore, path: str, now_ms: int) -> M
         raise ConfigError(
             f"the checkpoint folder {store.folder} already holds checkpoints, and did not begin "
             f"with the savepoint in {path}: restore a savepoint into a new folder, or go on from "
-            "the checkpoints by leaving restore out"
+            "the checkpoints by leaving restore=... out"
         )
     problems = await origin.problems(old)
     if problems:
         raise CheckpointError(f"the savepoint in {path} is damaged: {'; '.join(problems)}")
     made = Made(store.lease.generation, old.epoch)
     manifest = _renamed(old, made, now_ms)
+    await store.make_state_folder()
     try:
         for before, after in _pairs(old, manifest).items():
             await _copy(origin, before, store.state_path(after))
@@ -86,7 +87,7 @@ async def _savepoint_in(origin: DirectoryStore, store: DirectoryStore) -> Manife
     why = "no manifest lies there" if is_folder else "no such folder"
     instead = ""
     if await store.checkpoints():
-        instead = f"; leave restore out to go on from the checkpoints in {store.folder}"
+        instead = f"; leave restore=... out to go on from the checkpoints in {store.folder}"
     raise ConfigError(f"there is no savepoint in {origin.folder}: {why}{instead}")
 
 

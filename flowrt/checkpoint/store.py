@@ -32,6 +32,7 @@ from flowrt.checkpoint.names import (
 )
 from flowrt.contract.errors import CheckpointError, ConfigError, LeaseError
 from flowrt.contract.failpoints import failpoint
+from flowrt.contract.folders import make_folder_durably
 from flowrt.contract.logs import flow_log
 from flowrt.contract.snapshot import Block, StateFile
 from flowrt.contract.world import Files
@@ -179,6 +180,16 @@ class DirectoryStore:
         return f"{self.folder}/{STATE_FOLDER}/{name}"
 
     # ------------------------------------------------------------------------------------ writing
+
+    async def make_state_folder(self) -> None:
+        """Make the folder for state files, where it is missing; before any is written.
+
+        Not by whoever takes the lease: a start that is refused leaves a new folder as it was.
+        """
+        try:
+            await make_folder_durably(self.files, f"{self.folder}/{STATE_FOLDER}")
+        except OSError as error:
+            raise disk_error(error, "make the folder for state", self.folder) from error
 
     async def resume_from(self, epoch: int) -> None:
         """Note the epoch that this generation continues (0: nothing), before it writes anything.

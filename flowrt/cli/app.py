@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
+from collections.abc import Callable
 from enum import StrEnum
 from importlib.metadata import version
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -15,17 +16,16 @@ import typer
 from flowrt.cli.checkpoints import list_checkpoints, show_checkpoint, verify_checkpoints
 from flowrt.cli.dead_letters import list_letters, replay_letters, show_letters
 from flowrt.cli.display import choose_display
-from flowrt.cli.exits import Exit, report
+from flowrt.cli.exits import Exit, report, report_stop
 from flowrt.cli.letters import Choice
 from flowrt.cli.load import load_flow, parse_params
+from flowrt.cli.options import parse_epoch_interval, parse_restart
 from flowrt.cli.running import run_flow
 from flowrt.cli.states import show_key
 from flowrt.contract.errors import ConfigError
-from flowrt.contract.retry import ExponentialBackoff, FixedDelay, NoRestart, RetryStrategy
 from flowrt.graph.explain import explain as as_text
 from flowrt.graph.explain import mermaid as as_mermaid
 from flowrt.runtime.failpoints import arm_from_environment
-from flowrt.schedulers.continuous import Continuous
 
 
 class DeliveryName(StrEnum):
@@ -163,6 +163,8 @@ def run(
         int | None,
         typer.Option(
             metavar="PORT",
+            min=0,
+            max=65_535,
             help="Serve metrics for Prometheus on 127.0.0.1; needs the extra flowrt[prometheus].",
         ),
     ] = None,
@@ -176,11 +178,12 @@ def run(
     Ctrl-C (or SIGTERM) drains it: the last epoch commits, and the same command goes on from there.
     A second one stops at once; what was committed stays.
     """
-    try:
+
+    def run_it() -> Exit:
         arm_from_environment(os.environ)
         options: dict[str, Any] = {
             "checkpoints": checkpoints,
-            "scheduler": Continuous(epoch_interval),
+            "scheduler": parse_epoch_interval(epoch_interval),
             "delivery": delivery.value if delivery else None,
             "restart": parse_restart(restart),
             "restore": restore,
@@ -190,31 +193,9 @@ def run(
         flow = load_flow(target, parse_params(param))
         display = choose_display(quiet=quiet)
         status = run_flow(flow, options, display, metrics_port=metrics_port)
-    except KeyboardInterrupt:
-        raise typer.Exit(Exit.CANCELLED) from None
-    except Exception as error:
-        raise typer.Exit(report(error, with_traceback=traceback)) from None
-    raise typer.Exit(Exit.CANCELLED if status.state == "cancelled" else Exit.OK)
+        return Exit.CANCELLED if status.state == "cancelled" else Exit.OK
 
-
-_RESTART = re.compile(r"fixed:([^:]+)(?::([0-9]+))?")
-
-
-def parse_restart(text: str) -> RetryStrategy:
-    """Read `none`, `fixed:10s:3` or `backoff`; `ConfigError` for anything else."""
-    if text == "none":
-        return NoRestart()
-    if text == "backoff":
-        return ExponentialBackoff()
-    match = _RESTART.fullmatch(text)
-    if match is None:
-        raise ConfigError(
-            f"--restart {text!r} is unknown: choose none, backoff, or fixed:DELAY:ATTEMPTS such "
-            "as fixed:10s:3"
-        )
-    strategy = FixedDelay(match[1], int(match[2] or 3))
-    strategy.delay_ms(1, 0.0)  # a delay that is no duration is told now, not at the first failure
-    return strategy
+    _leave_after(run_it, traceback)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -228,12 +209,14 @@ def explain(
     traceback: Traceback = False,
 ) -> None:
     """Print a flow's graph, which steps share a task, and what is guaranteed end to end."""
-    try:
+
+    def explain_it() -> Exit:
         plan = load_flow(target, parse_params(param)).plan()
         promised = delivery or DeliveryName.exactly_once
         typer.echo(as_mermaid(plan) if mermaid else as_text(plan, promised.value), nl=False)
-    except Exception as error:
-        raise typer.Exit(report(error, with_traceback=traceback)) from None
+        return Exit.OK
+
+    _look(explain_it, traceback)
 
 
 @checkpoints_app.command("list", epilog=EXIT_CODES)
@@ -318,15 +301,36 @@ def _replay_letters(
 ) -> None:
     """Write the records of dead letters as a JSON lines file, for the flow to read again.
 
-    Each letter is fed back once: the folder keeps a list.
+    Each letter is fed back once: the folder keeps a list. Exit code 1 if there is one that cannot
+    be, because JSON has no form for its record.
     """
     choice = Choice(operator, error)
     _look(lambda: replay_letters(paths, choice, into, again=again, dry_run=dry_run), traceback)
 
 
-def _look(command: Any, traceback: bool) -> None:
+def _look(command: Callable[[], Exit], traceback: bool) -> None:
+    """Do what a command does that runs no flow, and leave with its exit code."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # rather than to print nothing at all
+
+    def look() -> Exit:
+        try:
+            code = command()
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever read it has seen enough, such as `head`
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (to the very end)
+            return Exit.FAILED
+        return code
+
+    _leave_after(look, traceback)
+
+
+def _leave_after(command: Callable[[], Exit], traceback: bool) -> None:
+    """Do what a command does, and leave with its exit code; whatever goes wrong is one line."""
     try:
         code = command()
+    except KeyboardInterrupt:
+        raise typer.Exit(report_stop()) from None
     except Exception as error:
         raise typer.Exit(report(error, with_traceback=traceback)) from None
     raise typer.Exit(code)

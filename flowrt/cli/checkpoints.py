@@ -20,6 +20,7 @@ from flowrt.checkpoint.store import DirectoryStore
 from flowrt.cli.exits import Exit
 from flowrt.cli.meter import NOTHING, amount_text, count_text, moment_text
 from flowrt.contract.errors import CheckpointError, ConfigError
+from flowrt.contract.plural import plural
 from flowrt.contract.snapshot import OperatorSnapshot
 from flowrt.runtime.world import system_world
 
@@ -88,7 +89,8 @@ def verify_checkpoints(folder: Path, *, as_json: bool) -> Exit:
 
 def _found(folder: Path, *, verify: bool) -> list[Found]:
     if not folder.is_dir():
-        raise ConfigError(f"there is no folder {folder}: name the one given as --checkpoints")
+        what = f"{folder} is no folder" if folder.exists() else f"there is no folder {folder}"
+        raise ConfigError(f"{what}: name the one given as --checkpoints")
     return anyio.run(_read_all, str(folder), verify)
 
 
@@ -170,8 +172,10 @@ def _verdict(checkpoint: Found) -> str:
         return "damaged"
     assert checkpoint.manifest is not None
     files = len(checkpoint.manifest.state_files())
+    if not files:
+        return "whole (no state)"
     size = amount_text(checkpoint.manifest.size(), "bytes")
-    return f"whole ({files} state file{'' if files == 1 else 's'}, {size})"
+    return f"whole ({files} state {plural(files, 'file')}, {size})"
 
 
 def _flow_of(found: list[Found]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import anyio
 import typer
@@ -14,10 +14,13 @@ from rich.console import Console
 from rich.table import Table
 
 from flowrt.cli.exits import Exit
-from flowrt.cli.letters import Choice, FoundLetter, read_letters
+from flowrt.cli.letters import Choice, FoundLetter, LetterLine, read_letters
 from flowrt.cli.meter import moment_text
 from flowrt.cli.replay import replay
 from flowrt.runtime.world import system_world
+
+MOST_TOLD: Final = 20
+"""So many letters that cannot be fed back are told one by one."""
 
 
 def list_letters(paths: Sequence[Path], choice: Choice, *, as_json: bool) -> Exit:
@@ -31,6 +34,9 @@ def list_letters(paths: Sequence[Path], choice: Choice, *, as_json: bool) -> Exi
         typer.echo("no dead letters")
     else:
         _print_table(groups)
+        texts = sum(_kept_as_text(found) for found in groups.values())
+        if texts:
+            typer.echo(f"{texts} kept as text, for JSON has no form for the record: see show")
     return Exit.OK
 
 
@@ -50,9 +56,9 @@ def show_letters(paths: Sequence[Path], choice: Choice, limit: int, *, as_json: 
 def replay_letters(
     paths: Sequence[Path], choice: Choice, into: Path, *, again: bool, dry_run: bool
 ) -> Exit:
-    """Feed the records of letters back, and print how many."""
+    """Feed the records of letters back, and print how many; `FAILED` where some cannot be."""
 
-    async def run() -> None:
+    async def run() -> Exit:
         files = system_world().files
         found = await read_letters(files, [str(path) for path in paths])
         chosen = [one for one in found if choice.has(one.letter)]
@@ -65,9 +71,25 @@ def replay_letters(
         if done.timers:
             told += f"; {done.timers} of timers, which have no record"
         typer.echo(told)
+        _tell_left(done.left)
+        return Exit.FAILED if done.left else Exit.OK
 
-    anyio.run(run)
-    return Exit.OK
+    return anyio.run(run)
+
+
+def _tell_left(left: Sequence[FoundLetter]) -> None:
+    """Say to standard error which letters cannot be fed back, and why."""
+    if not left:
+        return
+    many = "1 letter" if len(left) == 1 else f"{len(left)} letters"
+    typer.echo(f"{many} cannot be fed back, for JSON has no form for the record:", err=True)
+    for one in left[:MOST_TOLD]:
+        letter = one.letter
+        place = f"{one.file}, byte {one.offset}"
+        typer.echo(f"  {place}: {letter.operator}: {letter.value_error}", err=True)
+    if len(left) > MOST_TOLD:
+        typer.echo(f"  and {len(left) - MOST_TOLD} more", err=True)
+    typer.echo("`flowrt deadletters show` has them as text", err=True)
 
 
 def _chosen(paths: Sequence[Path], choice: Choice) -> list[FoundLetter]:
@@ -89,8 +111,17 @@ def _print_table(groups: dict[tuple[str, str], list[FoundLetter]]) -> None:
 
 
 def _summary(operator: str, error: str, found: list[FoundLetter]) -> dict[str, Any]:
-    last = found[-1].letter.message
-    return {"operator": operator, "error": error, "letters": len(found), "message": last}
+    return {
+        "operator": operator,
+        "error": error,
+        "letters": len(found),
+        "kept_as_text": _kept_as_text(found),
+        "message": found[-1].letter.message,
+    }
+
+
+def _kept_as_text(found: Sequence[FoundLetter]) -> int:
+    return sum(one.letter.is_kept_as_text for one in found)
 
 
 def _everything(found: FoundLetter) -> dict[str, Any]:
@@ -98,6 +129,8 @@ def _everything(found: FoundLetter) -> dict[str, Any]:
     return {
         "file": found.file,
         "value": json.loads(bytes(letter.value)),
+        "value_text": letter.value_text,
+        "value_error": letter.value_error,
         "key": letter.key,
         "timestamp": letter.timestamp,
         "operator": letter.operator,
@@ -113,8 +146,10 @@ def _text(found: FoundLetter) -> str:
     letter = found.letter
     lines = [
         f"{letter.operator}: {letter.error}: {letter.message}",
-        f"  value     {bytes(letter.value).decode()}",
+        f"  value     {_value(letter)}",
     ]
+    if letter.is_kept_as_text:
+        lines.append(f"            as text, and not to be fed back: {letter.value_error}")
     if letter.timestamp is not None:
         lines.append(f"  at        {moment_text(letter.timestamp)}")
     if letter.key is not None:
@@ -124,6 +159,10 @@ def _text(found: FoundLetter) -> str:
     lines += [f"  attempts  {letter.attempts}", f"  file      {found.file}"]
     lines += [f"    {line}" for line in letter.traceback.rstrip().splitlines()]
     return "\n".join([*lines, ""])
+
+
+def _value(letter: LetterLine) -> str:
+    return bytes(letter.value).decode() if letter.value_text is None else letter.value_text
 
 
 def _print_json(data: object) -> None:

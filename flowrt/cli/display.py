@@ -26,9 +26,13 @@ from flowrt.cli.meter import (
     moment_text,
     time_text,
 )
+from flowrt.cli.options import as_typed
 from flowrt.runtime.status import JobState
 
 WIDTH: Final = 78
+NARROW: Final = 60
+"""A terminal with fewer columns has no room for the figures of a panel: there are lines."""
+
 LINE_SECONDS: Final = 1.0
 
 _COLOURS: Final[dict[JobState, str]] = {
@@ -183,12 +187,24 @@ def say(console: Console, text: str) -> None:
         console.print(Text(text), soft_wrap=True)
 
 
+class ErrorConsole(Console):
+    """Standard error. Once nobody reads it any more, what is said is lost, and the flow goes on."""
+
+    def __init__(self) -> None:
+        super().__init__(stderr=True, highlight=False)
+
+    def on_broken_pipe(self) -> None:
+        """Go on, where rich would end the process."""
+        self.quiet = True
+
+
 def choose_display(*, quiet: bool) -> Display:
     """Return what fits where standard error goes."""
-    console = Console(stderr=True, highlight=False)
+    console = ErrorConsole()
     if quiet:
         return QuietDisplay()
-    return LiveDisplay(console) if console.is_terminal else LineDisplay(console)
+    has_panel = console.is_terminal and not console.is_dumb_terminal and console.width >= NARROW
+    return LiveDisplay(console) if has_panel else LineDisplay(console)
 
 
 def panel(view: View, width: int) -> RenderableType:
@@ -223,7 +239,7 @@ def panel(view: View, width: int) -> RenderableType:
         ),
         subtitle_align="right",
         border_style="dim",
-        width=min(width, WIDTH),
+        width=min(width - 2, WIDTH),  # with room for the ^C that a terminal shows
     )
 
 
@@ -239,7 +255,7 @@ class LogHandler(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self._console = Console(stderr=True, highlight=False)
+        self._console = ErrorConsole()
         self.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -247,7 +263,9 @@ class LogHandler(logging.Handler):
         if hasattr(record, "flow_ended"):
             return
         try:
-            say(self._console, self.format(record))
+            text = self.format(record)
+            is_ours = record.name.partition(".")[0] == "flowrt"
+            say(self._console, as_typed(text) if is_ours else text)
         except Exception:
             self.handleError(record)
 

@@ -9,7 +9,9 @@ import traceback
 from contextlib import suppress
 from enum import IntEnum
 
-from flowrt.contract.errors import ConfigError, GraphError, LeaseError
+from flowrt.cli import STOPPED
+from flowrt.cli.options import as_typed
+from flowrt.contract.errors import CheckpointError, ConfigError, GraphError, LeaseError
 from flowrt.runtime.errors import single
 
 
@@ -19,7 +21,7 @@ class Exit(IntEnum):
     OK = 0
     """The input ended, or the flow was drained on request."""
     FAILED = 1
-    """The flow failed, or a checkpoint is damaged."""
+    """The flow failed, a checkpoint is damaged, or a dead letter cannot be fed back."""
     USAGE = 2
     """The command, the flow or an option is wrong, such as a folder that is none; nothing ran."""
     OWNED = 3
@@ -37,7 +39,10 @@ def exit_code(error: BaseException) -> Exit:
 
 def paragraph(error: BaseException) -> str:
     """Return an error as one paragraph: its class, its message, the class of its cause."""
-    text = f"{type(error).__name__}: {_one_line(error)}"
+    said = _one_line(error)
+    if isinstance(error, ConfigError | CheckpointError):
+        said = as_typed(said)
+    text = f"{type(error).__name__}: {said}"
     seen = {id(error)}
     cause = error.__cause__
     while cause is not None and id(cause) not in seen:
@@ -58,6 +63,12 @@ def report(error: BaseException, *, with_traceback: bool) -> Exit:
         traceback.print_exception(error, file=sys.stderr)
     _write(f"flowrt: {paragraph(error)}")
     return exit_code(error)
+
+
+def report_stop() -> Exit:
+    """Say that Ctrl-C ended the command; return the exit code to leave with."""
+    _write(STOPPED)
+    return Exit.CANCELLED
 
 
 def _one_line(error: BaseException) -> str:

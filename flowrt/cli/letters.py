@@ -14,7 +14,10 @@ from flowrt.contract.world import Files
 
 
 class LetterLine(msgspec.Struct, frozen=True):
-    """A `DeadLetter` as a line of JSON has it; the value stays as it was written."""
+    """A `DeadLetter` as a line of JSON has it; the value stays as it was written.
+
+    `value_text` and `value_error`: a record that JSON has no form for, as text, and why not.
+    """
 
     value: msgspec.Raw
     operator: str
@@ -25,6 +28,13 @@ class LetterLine(msgspec.Struct, frozen=True):
     where: str | None = None
     timestamp: int | None = None
     key: Any = None
+    value_text: str | None = None
+    value_error: str | None = None
+
+    @property
+    def is_kept_as_text(self) -> bool:
+        """Whether there is nothing but text of the record, so that it cannot be fed back."""
+        return self.value_text is not None
 
     @property
     def is_of_a_timer(self) -> bool:
@@ -34,10 +44,14 @@ class LetterLine(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class FoundLetter:
-    """A letter and where it stands; `id` tells it from all others, also where files are moved."""
+    """A letter and where it stands: from which byte of which file on.
+
+    `id` tells it from all others, also where files are moved.
+    """
 
     letter: LetterLine
     file: str
+    offset: int
     id: str
 
 
@@ -93,6 +107,6 @@ def _letters_of(file: str, data: bytes) -> list[FoundLetter]:
                     f"{line[:100].decode(errors='replace').strip()}"
                 ) from error
             digest = sha256(line.strip()).hexdigest()[:32]
-            found.append(FoundLetter(letter, file, f"{name}:{offset}:{digest}"))
+            found.append(FoundLetter(letter, file, offset, f"{name}:{offset}:{digest}"))
         offset += len(line)
     return found

@@ -111,8 +111,9 @@ def _path(kind: type, value: Any) -> Any:
 def _import(name: str, target: str) -> ModuleType:
     if name.endswith(".py") or os.sep in name or "/" in name:
         dotted = name.removesuffix(".py").replace(os.sep, "/").strip("./").replace("/", ".")
+        flow = target.partition(":")[2] or "flow"
         raise ConfigError(
-            f"{target!r} names a file: write the module as Python imports it, {dotted}:flow"
+            f"{target!r} names a file: write the module as Python imports it, {dotted}:{flow}"
         )
     if not all(part.isidentifier() for part in name.split(".")):
         raise ConfigError(
@@ -131,6 +132,11 @@ def _import(name: str, target: str) -> ModuleType:
             f"there is no module {name!r}: looked for {error.name!r} in {os.getcwd()} and in the "
             f"packages of {sys.prefix}"
         ) from error
+    except SystemExit as error:
+        raise ConfigError(
+            f"module {name} ends the process when it is imported{_place(error)}: put what is a "
+            "program in it under if __name__ == '__main__'"
+        ) from error
     except Exception as error:
         raise ConfigError(f"module {name} cannot be imported{_place(error)}") from error
 
@@ -147,7 +153,7 @@ def _attribute(module: ModuleType, name: str) -> Any:
         if not key.startswith("_") and _makes_flow(value, module)
     ]
     what = f"has no {name!r}" if name else "is a module: say which flow of it is meant"
-    there = f"It has {' and '.join(flows)}" if flows else "There is no flow in it"
+    there = f"It has {', '.join(flows)}" if flows else "There is no flow in it"
     raise ConfigError(f"{module.__name__} {what}. {there}")
 
 
@@ -164,7 +170,7 @@ def _call(function: Callable[..., Any], target: str, given: Mapping[str, Any]) -
         made = function(**given)
     except FlowrtError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"{target}(...) raised{_place(error)}") from error
     if not isinstance(made, Flow):
         raise ConfigError(f"{target}(...) returned {_article(made)}, not a Flow")

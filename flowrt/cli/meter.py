@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from flowrt.contract.elements import MAX_TIMESTAMP, MIN_TIMESTAMP
+from flowrt.contract.plural import plural
 from flowrt.runtime.status import ENDED, JobMetrics, JobState, JobStatus
 
 WINDOW_SECONDS: Final = 2.0
@@ -94,6 +95,11 @@ def count_text(count: float) -> str:
     return f"{count:,.0f}"
 
 
+def records_text(count: int) -> str:
+    """Return a number of records."""
+    return f"{count_text(count)} {plural(count, 'record')}"
+
+
 def time_text(seconds: float) -> str:
     """Return a duration as `m:ss` or `h:mm:ss`."""
     minutes, rest = divmod(int(seconds), 60)
@@ -127,7 +133,7 @@ def amount_text(amount: int, unit: str) -> str:
     if amount == 0:
         return "none"
     if unit != "bytes":
-        return f"{count_text(amount)} {unit.removesuffix('s') if amount == 1 else unit}"
+        return f"{count_text(amount)} {plural(amount, unit.removesuffix('s'))}"
     size = float(amount)
     for name in ("B", "kB", "MB", "GB", "TB"):
         if size < 1_000 or name == "TB":
@@ -148,7 +154,7 @@ def line(view: View) -> str:
     """Return a moment as one line for a log; the same parts in the same order each time."""
     epoch = NOTHING if view.epoch is None else str(view.epoch)
     return (
-        f"{view.name}: {view.state}, {count_text(view.records)} records, "
+        f"{view.name}: {view.state}, {records_text(view.records)}, "
         f"{count_text(view.rate)}/s, epoch {epoch}, watermark {moment_text(view.watermark)}, "
         f"lag {lag_text(view.lag)}{held_up_text(view, ', ')}"
     )
@@ -165,16 +171,17 @@ def beginning(status: JobStatus, records: int) -> str:
     """Say where a job that has just started goes on."""
     if status.restored_epoch is None:
         return "starting from nothing"
-    return f"continuing from epoch {status.restored_epoch} ({count_text(records)} records so far)"
+    return f"continuing from epoch {status.restored_epoch} ({records_text(records)} so far)"
 
 
 def ending(status: JobStatus, records: int, new: int, seconds: float, *, kept: bool) -> str:
     """Say how a job ended and, where it `kept` checkpoints, from where the same command goes on."""
     if status.state == "finished" and new == 0 and status.restored_epoch is not None:
-        text = f"nothing new to read: all {count_text(records)} records were there already"
+        were = "the 1 record was" if records == 1 else f"all {count_text(records)} records were"
+        text = f"nothing new to read: {were} there already"
         return f"finished: {text}"
     rate = f", {count_text(new / seconds)}/s" if seconds > 0 else ""
-    text = f"{status.state}: {count_text(new)} records in {seconds:.1f} s{rate}"
+    text = f"{status.state}: {records_text(new)} in {seconds:.1f} s{rate}"
     if new != records:
         text += f", {count_text(records)} in all"
     if not kept:

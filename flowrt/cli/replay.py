@@ -30,6 +30,8 @@ class Replayed:
     """Replayed into this folder before."""
     timers: int
     """Of timers, which have no record."""
+    left: Sequence[FoundLetter]
+    """Those whose records were kept as text: nothing can be fed back of them."""
     file: str | None
 
 
@@ -54,12 +56,16 @@ async def replay(
 async def _replay(
     files: Files, letters: Sequence[FoundLetter], folder: str, *, again: bool, dry_run: bool
 ) -> Replayed:
-    with_record = [one for one in letters if not one.letter.is_of_a_timer]
+    left = [one for one in letters if one.letter.is_kept_as_text]
+    timers = sum(one.letter.is_of_a_timer for one in letters)
+    with_record = [
+        one for one in letters if not (one.letter.is_kept_as_text or one.letter.is_of_a_timer)
+    ]
     known = await _known(files, folder)
     chosen = with_record if again else [one for one in with_record if one.id not in known]
-    before, timers = len(with_record) - len(chosen), len(letters) - len(with_record)
+    before = len(with_record) - len(chosen)
     if dry_run or not chosen:
-        return Replayed(len(chosen), before, timers, None)
+        return Replayed(len(chosen), before, timers, left, None)
     number = await _next_number(files, folder)
     values = f"{folder}/{_hidden_values(number)}"
     await _write(files, values, [bytes(one.letter.value) + b"\n" for one in chosen])
@@ -70,7 +76,7 @@ async def _replay(
     await files.rename(f"{ledger}.new", ledger)
     await files.sync_folder(folder)
     await _show(files, folder, number)
-    return Replayed(len(chosen), before, timers, f"{folder}/{_values(number)}")
+    return Replayed(len(chosen), before, timers, left, f"{folder}/{_values(number)}")
 
 
 async def _finish(files: Files, folder: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final, TextIO
 import msgspec
 
 from flowrt.contract.errors import ConfigError, SinkError
+from flowrt.contract.plural import plural
 from flowrt.contract.sink import Committable, Sink, SinkContext, Writer
 
 _WIDEST: Final = 200
@@ -39,7 +40,7 @@ class ConsoleSink(Sink[Any]):
 
     def describe(self) -> str:
         """Return the kind and the number of rows shown."""
-        return f"console ({self._num_rows} rows of each epoch)"
+        return f"console ({self._num_rows} {plural(self._num_rows, 'row')} of each epoch)"
 
     async def writer(self, ctx: SinkContext, prepared: Sequence[Committable]) -> Writer[Any]:
         """Return a writer for one subtask."""

@@ -18,6 +18,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from flowrt.connectors.pump import Pump
 from flowrt.contract.errors import ConfigError, InputError
+from flowrt.contract.plural import plural
 from flowrt.contract.source import (
     UNKNOWN,
     Chunk,
@@ -212,8 +213,9 @@ def _skip(values: Iterator[Any], count: int) -> None:
 
 def _too_short(length: int, position: int) -> InputError:
     return InputError(
-        f"the iterable has {length} records, but the checkpoint has read {position} of it: it must "
-        "give the same records each time, or the flow start from a new checkpoint folder"
+        f"the iterable has {length} {plural(length, 'record')}, but the checkpoint has read "
+        f"{position} of it: it must give the same records each time, or the flow start from a new "
+        "checkpoint folder"
     )
 
 

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from flowrt.contract.errors import ConfigError
+from flowrt.contract.plural import plural
 from flowrt.contract.source import Chunk, Position, Reader, Source, SourceContext, Split
 from flowrt.contract.time import Timestamp, WatermarkStrategy, timestamp_ms
 from flowrt.contract.waiting import wait_until
@@ -60,7 +61,7 @@ class RateSource(Source[RateRow]):
 
     def describe(self) -> str:
         """Return the rate, and the number of rows where there is an end."""
-        end = "" if self._rows is None else f", {self._rows} rows"
+        end = "" if self._rows is None else f", {self._rows} {plural(self._rows, 'row')}"
         return f"{float(self._rate):g} rows/s{end}"
 
     async def splits(self, ctx: SourceContext) -> Sequence[Split]:

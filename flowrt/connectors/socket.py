@@ -14,6 +14,7 @@ from anyio.abc import SocketStream
 from flowrt.connectors.frames import Frame, Frames
 from flowrt.contract.errors import ConfigError, InputError
 from flowrt.contract.logs import flow_log
+from flowrt.contract.plural import plural
 from flowrt.contract.retry import ExponentialBackoff, RetryStrategy
 from flowrt.contract.source import Chunk, Position, Reader, Source, SourceContext, Split
 from flowrt.contract.waiting import sleep_ms
@@ -198,7 +199,10 @@ class _SocketReader(Generic[T]):
             frame = self._ready[0]
             try:
                 if frame.too_long:
-                    raise ValueError(f"it is longer than {self._how.max_line_bytes} bytes")
+                    limit_bytes = self._how.max_line_bytes
+                    raise ValueError(
+                        f"it is longer than {limit_bytes} {plural(limit_bytes, 'byte')}"
+                    )
                 value = self._how.decode(frame.data)
                 if value is not _BLANK:
                     values.append(value)

@@ -43,7 +43,8 @@ class OnError:
     had the record is taken back.
 
     An error of the record is an `Exception` that a function or operator of the user raises, and a
-    `StateError` for a value or key that cannot be stored. Any other `FlowrtError` fails the flow,
+    `StateError` for a value or key that cannot be stored; also a cancellation that nobody asked
+    the flow or the task for. Any other `FlowrtError` fails the flow,
     and so does what is no `Exception`.
     """
 

@@ -23,13 +23,14 @@ Timestamp: TypeAlias = int | datetime
 
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*")
+_LONGEST_MS = timedelta.max / timedelta(milliseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def duration_ms(duration: Duration) -> int:
     """Return a duration in whole milliseconds.
 
-    `ConfigError` where it is negative or not a duration.
+    `ConfigError` where it is negative, longer than a timedelta can be, or not a duration.
     """
     if isinstance(duration, timedelta):
         milliseconds = duration / timedelta(milliseconds=1)
@@ -43,6 +44,8 @@ def duration_ms(duration: Duration) -> int:
         milliseconds = float(match[1]) * _UNITS_MS[match[2]]
     if milliseconds < 0:
         raise ConfigError(f"the duration {duration!r} is negative")
+    if milliseconds > _LONGEST_MS:
+        raise ConfigError(f"the duration {duration!r} is longer than {timedelta.max.days:,} days")
     return round(milliseconds)
 
 

@@ -19,10 +19,11 @@ from anyio.abc import TaskGroup
 from flowrt.contract.elements import Barrier, EndOfStream, Idle, Records, Watermark
 from flowrt.contract.errors import FlowrtError, StateError
 from flowrt.contract.failpoints import failpoint
+from flowrt.contract.failures import failures, survivable
 from flowrt.contract.on_error import tries_of
 from flowrt.contract.snapshot import CoordinatorMessage, OpenEpoch
 from flowrt.dataflow.acknowledge import Desk, acknowledge
-from flowrt.dataflow.blame import failures, operator_error
+from flowrt.dataflow.blame import operator_error
 from flowrt.dataflow.chain import Chain, Cut
 from flowrt.dataflow.in_flight import Failed, InFlight
 from flowrt.dataflow.in_flight_snapshot import SnapshotForm
@@ -235,7 +236,7 @@ class AsyncTask:
             except FlowrtError:
                 raise
             except failures() as error:
-                if self._setup.judge is None or not isinstance(error, Exception):
+                if self._setup.judge is None or not isinstance(error, survivable()):
                     raise operator_error(self._setup.id, error, value=record.value) from error
                 self._answers += 1
                 if in_flight.fail(record, error):
@@ -289,7 +290,7 @@ class AsyncTask:
                 case _:
                     self.chain.rest()
 
-    async def _fail(self, error: Exception, value: Any, timestamp: int | None) -> None:
+    async def _fail(self, error: BaseException, value: Any, timestamp: int | None) -> None:
         judge = self._setup.judge
         if judge is None:
             raise error

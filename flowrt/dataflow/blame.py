@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable
 from typing import Any
 
-from anyio import current_effective_deadline, get_cancelled_exc_class
-
 from flowrt.contract.errors import FlowrtError, OperatorError
+from flowrt.contract.failures import failures, text_of
 from flowrt.contract.operator import Operator
 
 _NO_RECORD = object()
 _SHOWN = 200
-
-
-def failures() -> tuple[type[BaseException], ...]:
-    """Return what counts as a failure of code that is not ours; for `except`, in a coroutine.
-
-    Also a cancellation that nobody asked for: whoever awaits something that somebody else cancelled
-    raises one. Let through, it would end a task without a word, as if it had been told to stop.
-    """
-    if current_effective_deadline() == -math.inf:
-        return (Exception,)
-    return (Exception, get_cancelled_exc_class())
 
 
 def operator_error(
@@ -49,10 +36,7 @@ def operator_error(
 
 def shown(value: object) -> str:
     """Return a record as a message shows it: not endless, and never an error itself."""
-    try:
-        text = repr(value)
-    except Exception as error:
-        text = f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
+    text = text_of(value)
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 
 

@@ -30,7 +30,7 @@ class Failed:
     """A record whose call failed for good; it leaves in its place, for the step's policy."""
 
     call: Call
-    error: Exception
+    error: BaseException
 
 
 class Call:
@@ -106,7 +106,7 @@ class InFlight:
             return None
         return waiting.popleft()
 
-    def fail(self, call: Call, error: Exception) -> bool:
+    def fail(self, call: Call, error: BaseException) -> bool:
         """Take the error of a call; say whether anything may leave now."""
         self._failed += 1
         return self.finish(call, Failed(call, error))

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 
 from flowrt.contract.elements import Records
 from flowrt.contract.errors import FlowrtError, StateError
+from flowrt.contract.failures import survivable
 from flowrt.contract.logs import flow_log
 from flowrt.contract.on_error import DeadLetter, OnError
 from flowrt.contract.operator import Operator
@@ -87,7 +88,7 @@ class Judge:
                 result = operator.on_timer(timestamp, context)
                 if inspect.isawaitable(result):
                     await result
-            except Exception as error:
+            except survivable() as error:
                 tries += 1
                 if not await self.again(error, tries, None, timestamp, key, timer=timestamp):
                     return
@@ -96,7 +97,7 @@ class Judge:
 
     async def again(
         self,
-        error: Exception,
+        error: BaseException,
         tries: int,
         value: Any,
         timestamp: int | None,
@@ -120,7 +121,7 @@ class Judge:
 
     async def failed(
         self,
-        error: Exception,
+        error: BaseException,
         value: Any,
         timestamp: int | None,
         key: Any,
@@ -151,7 +152,7 @@ class Judge:
         if self.undo is not None:
             self.undo.take_back()
 
-    def _tell(self, error: Exception, value: Any, timer: int | None) -> None:
+    def _tell(self, error: BaseException, value: Any, timer: int | None) -> None:
         """Write to the log: of the first failure, then once a minute at most."""
         now_ns = self._world.clock.monotonic_ns()
         self._untold += 1
@@ -171,7 +172,7 @@ class Judge:
         self._told_ns, self._untold = now_ns, 0
 
 
-def _is_of_the_record(error: Exception) -> bool:
+def _is_of_the_record(error: BaseException) -> bool:
     if isinstance(error, FlowrtError):
         return isinstance(error, StateError)
     return not isinstance(error, NotAwaited)
@@ -179,7 +180,7 @@ def _is_of_the_record(error: Exception) -> bool:
 
 def _letter(
     operator: str,
-    error: Exception,
+    error: BaseException,
     value: Any,
     timestamp: int | None,
     key: Any,
@@ -199,7 +200,7 @@ def _letter(
     )
 
 
-def _text_of(error: Exception) -> str:
+def _text_of(error: BaseException) -> str:
     try:
         text = str(error)
     except Exception as other:
@@ -207,7 +208,7 @@ def _text_of(error: Exception) -> str:
     return text if len(text) <= MOST_TEXT else text[:MOST_TEXT] + "…"
 
 
-def _traceback_of(error: Exception) -> str:
+def _traceback_of(error: BaseException) -> str:
     # The first frame is ours, that of the fused function: it would tell a user nothing.
     trace = error.__traceback__.tb_next if error.__traceback__ is not None else None
     text = "".join(traceback.format_exception(type(error), error, trace))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from flowrt.contract.failures import survivable
 from flowrt.contract.snapshot import Table
 from flowrt.contract.steps import (
     Connect,
@@ -234,7 +235,9 @@ class LineWriter:
         record = f"{at.value}, {at.timestamp}, {at.key if part.keyed else 'None'}"
         self.add(depth, "try:")
         self.add_calls(depth + 1, index, at, lines)
-        self.add(depth, "except Exception as error:")
+        # Also a cancellation that nobody asked for.
+        failing = f"{self.name('failing', index, survivable)}()"
+        self.add(depth, f"except {failing} as error:")
         if judge.policy.strategy is None:
             failed = self.name("failed", index, judge.failed)
             self.add(depth + 1, f"await {failed}(error, {record})")
@@ -249,7 +252,7 @@ class LineWriter:
         self.add(depth + 1, f"while await {again}(error, tries, {record}):")
         self.add(depth + 2, "try:")
         self.add_calls(depth + 3, index, at, [*lines, "break"])
-        self.add(depth + 2, "except Exception as one_more:")
+        self.add(depth + 2, f"except {failing} as one_more:")
         self.add(depth + 3, "error = one_more; tries += 1")
         self.add(depth + 1, "else:")
         self.begin(depth + 2)

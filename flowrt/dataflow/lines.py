@@ -13,8 +13,9 @@ from typing import Final, TypeAlias
 
 from flowrt.contract.elements import Records
 from flowrt.contract.errors import FlowrtError, OperatorError
+from flowrt.contract.failures import failures
 from flowrt.contract.steps import Connect
-from flowrt.dataflow.blame import failures, operator_error
+from flowrt.dataflow.blame import operator_error
 from flowrt.dataflow.fuse import Emit, FusedLine, fuse
 from flowrt.dataflow.part import Part, waits_for
 from flowrt.dataflow.samples import LineSamples

@@ -7,10 +7,10 @@ from typing import Any
 from flowrt.contract.elements import Barrier, Records
 from flowrt.contract.errors import FlowrtError, SinkError
 from flowrt.contract.failpoints import failpoint
+from flowrt.contract.failures import failures
 from flowrt.contract.sink import Writer
 from flowrt.contract.snapshot import OperatorSnapshot
 from flowrt.dataflow.acknowledge import Desk, acknowledge
-from flowrt.dataflow.blame import failures
 from flowrt.dataflow.input_loop import InputLoop
 from flowrt.dataflow.inputs import Inputs
 from flowrt.dataflow.parking import ParkingSpot

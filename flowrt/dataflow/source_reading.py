@@ -18,11 +18,11 @@ from anyio.abc import TaskGroup
 
 from flowrt.contract.elements import Records
 from flowrt.contract.errors import FlowrtError, InputError
+from flowrt.contract.failures import failures
 from flowrt.contract.source import Chunk, Reader, Source, SourceContext
 from flowrt.contract.time import WatermarkStrategy
 from flowrt.contract.world import Clock
 from flowrt.dataflow.alarms import Alarms
-from flowrt.dataflow.blame import failures
 from flowrt.dataflow.chain import Chain
 from flowrt.dataflow.event_time import event_times, observe, watermark_of
 from flowrt.dataflow.parking import ParkingSpot, parking_spot

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final, assert_never
 
+from flowrt.contract.plural import plural
 from flowrt.contract.snapshot import Delivery
 from flowrt.contract.state import BroadcastState
 from flowrt.contract.steps import (
@@ -114,7 +115,7 @@ def _step(node: StepNode) -> str:
             return "assign timestamps"
         case MapAsync(capacity=capacity, ordered=ordered, label=label):
             order = "ordered" if ordered else "unordered"
-            return f"map_async: {label}; {capacity} calls at once, {order}"
+            return f"map_async: {label}; {capacity} {plural(capacity, 'call')} at once, {order}"
         case Process():
             return f"process: {_operator(node)}"
         case Connect():

@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 from typing import TypeVar
 
 from flowrt.contract.errors import FlowrtError, SinkError
-from flowrt.dataflow.blame import failures
+from flowrt.contract.failures import failures
 
 T = TypeVar("T")
 

@@ -289,10 +289,17 @@ class Job:
 
     async def _supervise(self) -> None:
         self._ownership = await take_ownership(self._plan, self._options)
+        try:
+            await self._try_until_it_ends(self._ownership)
+        finally:
+            if not self._started.is_set():
+                await self._ownership.withdraw()
+
+    async def _try_until_it_ends(self, ownership: Ownership) -> None:
         while True:
             try:
                 if self._restarts:
-                    await self._ownership.next_generation()
+                    await ownership.next_generation()
                 await self._try()
                 return
             except (ConfigError, GraphError, LeaseError):
@@ -310,6 +317,7 @@ class Job:
         self._attempt = attempt
         try:
             async with attempt.opened():
+                await self._ownership.begin()
                 self._state = "draining" if self._draining else "running"
                 self._started.set()
                 if self._draining:

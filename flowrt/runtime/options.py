@@ -73,14 +73,14 @@ class JobOptions:
         if self.checkpoints is None:
             self._check_without_checkpoints()
         elif str(self.checkpoints) == "":
-            raise ConfigError("checkpoints is empty: pass a folder, or leave it out")
+            raise ConfigError("checkpoints='' is no folder: pass one, or leave it out")
         elif self.delivery == "at_most_once":
             raise ConfigError(
                 "delivery='at_most_once' keeps no checkpoints: leave checkpoints=... out, or "
                 "choose 'at_least_once' or 'exactly_once'"
             )
         if self.restore is not None and str(self.restore) == "":
-            raise ConfigError("restore is empty: pass a folder, or leave it out")
+            raise ConfigError("restore='' is no folder: pass one, or leave it out")
         if isinstance(self.allow_dropped_state, str):
             raise ConfigError("allow_dropped_state is a list of names of operators, not one text")
         if self.channel_capacity < 1:
@@ -98,7 +98,7 @@ class JobOptions:
                 "be lost in a crash"
             )
         if not isinstance(self.restart, NoRestart):
-            raise ConfigError(f"a restart strategy {needs}")
+            raise ConfigError(f"restart=... {needs}")
         if self.restore is not None:
             raise ConfigError(f"restore=... {needs}")
         if self.take_over:

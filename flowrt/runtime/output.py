@@ -11,6 +11,7 @@ import anyio
 
 from flowrt.contract.errors import ConfigError
 from flowrt.contract.logs import flow_log
+from flowrt.contract.plural import plural
 from flowrt.contract.sink import Committable, Sink, SinkContext, Writer
 
 T = TypeVar("T")
@@ -72,7 +73,8 @@ class JobOutput(Sink[T]):
     def describe(self) -> str:
         """Return when values come, and what happens to those without room."""
         when = "at once" if self.kind == "direct" else "by epochs"
-        return f"output of the job ({when}; {self._policy}, {self._capacity} values)"
+        room = f"{self._capacity} {plural(self._capacity, 'value')}"
+        return f"output of the job ({when}; {self._policy}, {room})"
 
     # ------------------------------------------------------------------ the job
 

@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
+import anyio
+
 from flowrt.checkpoint.lease import Lease
 from flowrt.checkpoint.recovery import (
     Recovery,
@@ -80,6 +82,12 @@ class Ownership:
     async def next_generation(self) -> None:
         """Begin a new life in the same process."""
 
+    async def begin(self) -> None:
+        """Hear that the flow was not refused, and that its first epoch comes."""
+
+    async def withdraw(self) -> None:
+        """Let the next instance in, and leave what was new as it was: the flow never ran."""
+
     def release(self) -> None:
         """Let the next instance in."""
 
@@ -117,6 +125,15 @@ class CheckpointFolder(Ownership):
         """Begin a new life in the same process: what was left half done must not count."""
         await self.store.lease.next_generation()
 
+    async def begin(self) -> None:
+        """Hear that the flow was not refused, and that its first epoch comes."""
+        await self.store.make_state_folder()
+
+    async def withdraw(self) -> None:
+        """Let the next instance in, and leave what was new as it was: the flow never ran."""
+        with anyio.CancelScope(shield=True):
+            await self.store.lease.withdraw()
+
     def release(self) -> None:
         """Let the next instance in."""
         self.store.lease.release()
@@ -152,6 +169,7 @@ async def take_ownership(plan: Plan, options: JobOptions) -> Ownership:
                     path,
                 )
     except BaseException:
-        lease.release()
+        with anyio.CancelScope(shield=True):
+            await lease.withdraw()
         raise
     return CheckpointFolder(plan, options, store)

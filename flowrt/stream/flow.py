@@ -14,6 +14,7 @@ from flowrt.graph.nodes import Graph, Output, Plan
 from flowrt.graph.plan import plan
 from flowrt.operators.assign_timestamps import check_strategy
 from flowrt.stream.description import LETTERS, Description
+from flowrt.stream.own_output import check_own_output
 from flowrt.stream.stream import Stream
 
 T = TypeVar("T")
@@ -83,7 +84,9 @@ class Flow:
 
     def build(self) -> Graph:
         """Return the flow as a checked graph; `GraphError` where it cannot run."""
-        return self._description.build()
+        graph = self._description.build()
+        check_own_output(graph)
+        return graph
 
     def plan(self) -> Plan:
         """Return which steps run in one task, and what is between tasks; checks as `build`."""

@@ -10,10 +10,11 @@ import anyio
 
 from flowrt.contract.elements import Idle, Records, Watermark
 from flowrt.contract.errors import FlowrtError
+from flowrt.contract.failures import failures
 from flowrt.contract.on_error import tries_of
 from flowrt.contract.steps import MapAsync
 from flowrt.contract.world import World
-from flowrt.dataflow.blame import failures, operator_error
+from flowrt.dataflow.blame import operator_error
 from flowrt.dataflow.chain import Chain, Cut
 from flowrt.dataflow.in_flight import Call, Failed, InFlight
 from flowrt.dataflow.in_flight_snapshot import SnapshotForm, share_of

@@ -7,6 +7,7 @@ from inspect import isawaitable
 from typing import Any, TypeAlias
 
 from flowrt.contract.errors import ConfigError, SinkError
+from flowrt.contract.plural import plural
 from flowrt.contract.sink import Sink
 from flowrt.contract.world import World
 from flowrt.testing.laws import LawBroken, difference, same_multiset
@@ -109,14 +110,15 @@ class _SinkCheck:
     async def uninterrupted(self, parallelism: int) -> None:
         """Live once, to the end, and look after each step."""
         job = self._job()
+        subtasks = f"{parallelism} {plural(parallelism, 'subtask')}"
 
         async def look(step: str) -> None:
-            await self._look(job, f"{parallelism} subtasks, after {step!r}")
+            await self._look(job, f"{subtasks}, after {step!r}")
 
         await job.live(parallelism, after=look)
         got = await self._seen(job)
         if not self._same(self._values, got, in_order=parallelism == 1):
-            where = f"{parallelism} subtasks, at the end"
+            where = f"{subtasks}, at the end"
             raise LawBroken(WHOLE, where, difference(self._values, got))
 
     async def every_crash(self, death: Death, before: int, after: int) -> None:

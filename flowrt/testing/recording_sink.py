@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, get_args
 
 from flowrt.contract.errors import ConfigError, SinkError
+from flowrt.contract.plural import plural
 from flowrt.contract.sink import Committable, Sink, SinkContext, SinkKind, Writer
 
 T = TypeVar("T")
@@ -112,7 +113,8 @@ class RecordingSink(Sink[T], Generic[T]):
     def _show(self, epoch: int, committables: Sequence[Committable]) -> None:
         lost = [token for token in committables if token not in self._prepared]
         if lost:
-            raise SinkError(f"epoch {epoch} is to be committed, but {len(lost)} parts were lost")
+            what = f"{len(lost)} {plural(len(lost), 'part')}"
+            raise SinkError(f"epoch {epoch} is to be committed, but lost {what}")
         parts = [self._prepared.pop(token) for token in committables]
         self._visible[epoch] = [value for part in parts for value in part]
 

@@ -96,7 +96,9 @@ class Machine:
     ) -> DirectoryStore:
         """Start an instance: take the lease, open the store."""
         lease = await Lease.take(self.world(), FOLDER, take_over=take_over)
-        return DirectoryStore(self.files, FOLDER, flow, lease, keep)
+        store = DirectoryStore(self.files, FOLDER, flow, lease, keep)
+        await store.make_state_folder()
+        return store
 
     def reader(self, flow: str = "orders", folder: str = FOLDER) -> DirectoryStore:
         """Open a store to look into it."""

@@ -94,7 +94,7 @@ async def test_every_cut_and_every_longer_file_is_found() -> None:
 
         problem = await verify_state_file(files, PATH, file)
 
-        assert problem == f"{PATH} has {len(cut)} bytes instead of {len(data)}"
+        assert problem == f"{PATH} has {len(cut)} instead of {len(data)} bytes"
         if len(cut) < len(data):
             with pytest.raises(CheckpointError, match="damaged"):
                 await read_all(files, file)

@@ -204,6 +204,7 @@ async def test_on_the_real_disk(tmp_path: Path) -> None:
     world, folder = system_world(), f"{tmp_path}/checkpoints"
     lease = await Lease.take(world, folder)
     store = DirectoryStore(world.files, folder, "orders", lease)
+    await store.make_state_folder()
     writes = StateWriter(world.files, Subtask(folder, "count", 0, range(128), 1))
     whole = manifest(store, 0)
     for epoch in range(1, 8):

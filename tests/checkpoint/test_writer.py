@@ -239,6 +239,7 @@ async def test_on_the_real_disk(tmp_path: Path) -> None:
     world = system_world()
     lease = await Lease.take(world, f"{tmp_path}/checkpoints")
     store = DirectoryStore(world.files, lease.folder, "orders", lease)
+    await store.make_state_folder()
     writes = StateWriter(world.files, Subtask(lease.folder, "count", 0, ALL_GROUPS, 1))
     model: State = {}
     files: list[StateFile] = []

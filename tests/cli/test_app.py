@@ -15,10 +15,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from flowrt.cli.app import app, parse_restart
-from flowrt.contract.errors import ConfigError
+from flowrt.cli import main
+from flowrt.cli.app import app
 from flowrt.contract.failpoints import arm_failpoints
-from flowrt.contract.retry import ExponentialBackoff, FixedDelay, NoRestart
 from tests.cli.conftest import Write
 
 FLOWS = """
@@ -199,9 +198,21 @@ def test_where_it_failed_is_shown_when_asked_for(flows: str) -> None:
         (["{}:numbers", "--param", "count"], "is not of the form name=value"),
         (["{}:numbers", "--param", "amount=1"], "It takes: count: int = 10, fail_at"),
         (["{}:numbers", "--restart", "maybe"], "--restart 'maybe' is unknown"),
-        (["{}:numbers", "--epoch-interval", "often"], "'often' is not a duration"),
-        (["{}:numbers", "--delivery", "exactly_once"], "needs a checkpoint folder"),
-        (["{}:numbers", "--restart", "backoff"], "needs a checkpoint folder"),
+        (["{}:numbers", "--epoch-interval", "often"], "--epoch-interval 'often' is not a durat"),
+        (["{}:numbers", "--epoch-interval", "0s"], "--epoch-interval 0s is too short"),
+        (["{}:numbers", "--restart", "fixed:1s:0"], "--restart fixed:1s:0 never tries again"),
+        (
+            ["{}:numbers", "--delivery", "exactly_once"],
+            "--delivery exactly_once needs a checkpoint folder: pass --checkpoints, or --deliv",
+        ),
+        (
+            ["{}:numbers", "--delivery", "at_most_once", "--checkpoints", "x"],
+            "--delivery at_most_once keeps no checkpoints: leave --checkpoints out",
+        ),
+        (["{}:numbers", "--restart", "backoff"], "--restart needs a checkpoint folder: pass --ch"),
+        (["{}:numbers", "--metrics-port", "70000"], "Invalid value for '--metrics-port'"),
+        (["{}:numbers", "--param", "out="], "the folder of a FileSink is empty text: name one"),
+        (["{}:numbers", "--take-over"], "--take-over needs a checkpoint folder"),
         (["{}:numbers", "--delivery", "twice"], "Invalid value"),
         (["{}:numbers", "--no-such-option"], "No such option"),
         (["no_such_module:flow"], "there is no module 'no_such_module'"),
@@ -220,7 +231,7 @@ def test_a_wrong_command_runs_nothing(flows: str, arguments: Sequence[str], mess
     [
         (["--checkpoints", "file"], "file is no folder, or lies below a file"),
         (["--checkpoints", "file/below"], "file/below is no folder, or lies below a file"),
-        (["--checkpoints", ""], "checkpoints is empty: pass a folder"),
+        (["--checkpoints", ""], "--checkpoints '' is no folder: pass one"),
         (["--checkpoints", "of-another"], "checkpoints of flow 'other', not of 'numbers'"),
         (
             ["--checkpoints", "of-another", "--restart", "fixed:1ms:2"],
@@ -229,11 +240,11 @@ def test_a_wrong_command_runs_nothing(flows: str, arguments: Sequence[str], mess
         (["--checkpoints", "new", "--restore", "nowhere"], "no savepoint in nowhere: no such f"),
         (["--checkpoints", "new", "--restore", "file"], "no savepoint in file: no such folder"),
         (["--checkpoints", "new", "--restore", "empty"], "in empty: no manifest lies there"),
-        (["--checkpoints", "new", "--restore", ""], "restore is empty: pass a folder"),
+        (["--checkpoints", "new", "--restore", ""], "--restore '' is no folder: pass one"),
         (["--checkpoints", "new", "--restore", "of-another"], "'other', not of 'numbers'"),
-        (["--checkpoints", "used", "--restore", "nowhere"], "leave restore out to go on from"),
+        (["--checkpoints", "used", "--restore", "nowhere"], "leave --restore out to go on from"),
         (["--checkpoints", "used", "--restore", "used-2"], "used already holds checkpoints"),
-        (["--restore", "used"], "restore=... needs a checkpoint folder"),
+        (["--restore", "used"], "--restore needs a checkpoint folder: pass --checkpoints"),
     ],
 )
 def test_a_wrong_folder_is_a_wrong_command(
@@ -255,7 +266,12 @@ def test_a_wrong_folder_is_a_wrong_command(
 
 @pytest.mark.parametrize(
     ("changed", "message"),
-    [("step=others", "no longer has: 'counts'"), ("state=others", "declares none of that name")],
+    [
+        ("step=others", "no longer has: 'counts'"),
+        ("step=others", "or let the state go: --allow-dropped-state counts"),
+        ("state=others", "declares none of that name"),
+        ("state=others", "or let it go: --allow-dropped-state counts.seen"),
+    ],
 )
 def test_a_flow_that_does_not_fit_its_checkpoints_is_a_wrong_command(
     flows: str, changed: str, message: str
@@ -299,12 +315,12 @@ def test_a_restart_goes_on_from_the_last_epoch(flows: str, monkeypatch: pytest.M
 
 @contextmanager
 def running(
-    target: str, *options: str, until: str = ": running, "
+    target: str, *options: str, until: str = ": running, ", command: str = "run"
 ) -> Iterator[subprocess.Popen[str]]:
     """A command in a process of its own, past its first line of progress."""
-    command = [sys.executable, "-m", "flowrt.cli", "run", target, *options]
+    whole = [sys.executable, "-m", "flowrt.cli", command, target, *options]
     with subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}
+        whole, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}
     ) as process:
         try:
             read_until(process, until)
@@ -384,6 +400,92 @@ def test_a_folder_has_one_owner(flows: str) -> None:
 
     assert second.exit_code == 3
     assert second.stderr.startswith("flowrt: LeaseError: ")
+    assert "or take the folder over (--take-over) if that instance is lost" in second.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.parametrize("command", ["run", "explain"])
+@pytest.mark.parametrize("source", ["", "def flow():\n    "])
+def test_ctrl_c_before_a_flow_runs_is_one_line(module: Write, command: str, source: str) -> None:
+    hangs = "import sys, time; print('here', file=sys.stderr, flush=True); time.sleep(60)\n"
+    target = module(f"{source}{hangs}")
+
+    with running(f"{target}:flow", until="here", command=command) as process:
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+
+    assert process.returncode == 130
+    assert said == "flowrt: stopped by Ctrl-C\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["checkpoints", "list"], ["checkpoints", "verify"], ["deadletters", "list"]],
+)
+def test_ctrl_c_while_a_folder_is_read_is_one_line(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("anyio.run", stop)
+
+    done = flowrt(*command, str(tmp_path))
+
+    assert done.exit_code == 130
+    assert done.output == "flowrt: stopped by Ctrl-C\n"
+
+
+def test_ctrl_c_while_the_command_line_is_imported_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("flowrt.cli.app.main", stop)
+
+    with pytest.raises(SystemExit) as left:
+        main()
+
+    assert left.value.code == 130
+    assert capsys.readouterr().err == "flowrt: stopped by Ctrl-C\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such pipes")
+@pytest.mark.parametrize("command", ["run", "explain"])
+def test_a_pipe_that_nobody_reads_is_no_error(flows: str, command: str) -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    is_run = command == "run"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "flowrt.cli", command, f"{flows}:numbers"],
+            check=False,
+            text=True,
+            timeout=60,
+            stdout=subprocess.PIPE if is_run else writes,
+            stderr=writes if is_run else subprocess.PIPE,
+        )
+    finally:
+        os.close(writes)
+
+    assert (done.stdout or "") + (done.stderr or "") == ""
+    if is_run:
+        assert done.returncode == 0
+        assert numbers() == list(range(10))
+
+
+def test_what_an_old_terminal_cannot_show_is_no_error(
+    flows: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    flowrt("run", f"{flows}:numbers", "--checkpoints", "kept")
+
+    command = [sys.executable, "-m", "flowrt.cli", "checkpoints", "show", "kept"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == 0, done.stderr
+    assert "\\u2013" in done.stdout
 
 
 # ------------------------------------------------------------------------------- other commands
@@ -419,13 +521,3 @@ def test_every_command_has_help_with_the_exit_codes(command: list[str]) -> None:
 
     assert done.exit_code == 0
     assert "Exit codes: 0 the input ended" in done.stdout
-
-
-def test_restart_strategies_are_read() -> None:
-    assert parse_restart("none") == NoRestart()
-    assert parse_restart("backoff") == ExponentialBackoff()
-    assert parse_restart("fixed:500ms") == FixedDelay("500ms", 3)
-    assert parse_restart("fixed:10s:5") == FixedDelay("10s", 5)
-    for wrong in ("", "fixed", "fixed:10s:", "fixed:10s:many", "fixed:soon"):
-        with pytest.raises(ConfigError):
-            parse_restart(wrong)

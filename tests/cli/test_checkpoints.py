@@ -168,3 +168,12 @@ def test_the_state_of_a_key_is_shown_without_the_flow(tmp_path: Path) -> None:
 def test_counts_are_shown_too(kept: Path) -> None:
     done = checkpoints("show", kept, "--operator", "n", "--key", "word3", "--epoch", "2")
     assert done.stdout == "count: 14\n"
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    done = CliRunner().invoke(app, ["checkpoints", "list", str(tmp_path / "file")])
+
+    assert done.exit_code == 2
+    assert "file is no folder: name the one given as --checkpoints" in done.stderr

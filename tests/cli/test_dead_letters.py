@@ -12,11 +12,22 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import flowrt
-from flowrt import DeadLetter, FileSink, FileSource, Flow, MemorySink, OnError, OutputTag
+from flowrt import (
+    DeadLetter,
+    FileSink,
+    FileSource,
+    FixedDelay,
+    Flow,
+    MemorySink,
+    OnError,
+    OutputTag,
+)
 from flowrt.cli.app import app
 from flowrt.cli.letters import read_letters
 from flowrt.cli.replay import LOCK, replay
 from flowrt.testing.memory_files import MemoryFiles
+from flowrt.testing.script import FAIL
+from flowrt.testing.scripted_source import ScriptedSource
 from flowrt.testing.world import SeededRandomness
 
 BAD = OutputTag[DeadLetter]("bad")
@@ -69,7 +80,13 @@ def test_the_list_counts_by_operator_and_error(letters: Path) -> None:
     ]
     listed = json.loads(call("list", letters, "--error", "KeyError", "--json").stdout)
     assert listed == [
-        {"operator": "amount", "error": "KeyError", "letters": 2, "message": "'amount'"}
+        {
+            "operator": "amount",
+            "error": "KeyError",
+            "letters": 2,
+            "kept_as_text": 0,
+            "message": "'amount'",
+        }
     ]
     assert call("list", letters, "--operator", "other").stdout == "no dead letters\n"
 
@@ -156,6 +173,173 @@ def test_what_is_wrong_is_said(letters: Path, tmp_path: Path) -> None:
     assert other.exit_code == 1
     assert "other.jsonl, byte 1: this is no dead letter" in other.stderr
     assert call("replay", letters).exit_code == 2
+
+
+# ------------------------------------------------------------------------ what JSON cannot hold
+
+
+class Order:
+    """What a user's program passes along."""
+
+    def __repr__(self) -> str:
+        return "Order(7)"
+
+
+class Shy:
+    """Cannot even be shown."""
+
+    def __repr__(self) -> str:
+        raise ValueError("no")
+
+
+def endless() -> list[Any]:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+POISON: list[tuple[Any, str, str]] = [
+    (Order(), "Order(7)", "objects of type Order"),
+    (Shy(), "<Shy whose repr raises ValueError>", "objects of type Shy"),
+    (1 + 2j, "(1+2j)", "objects of type complex"),
+    ({"of": {1j}}, "{'of': {1j}}", "objects of type complex"),
+    ({(1, 2): 3}, "{(1, 2): 3}", "Only dicts with"),
+    (float("nan"), "nan", "it is nan or infinite"),
+    ({"a": [1, float("-inf")]}, "{'a': [1, -inf]}", "its ['a'][1] is nan or infinite"),
+    ("\udcff", "'\\udcff'", "surrogates not allowed"),
+    (endless(), "[[...]]", "recursion"),
+]
+"""Records with no form in JSON, how they are shown, and what is said of them."""
+
+
+def refuse(value: Any) -> None:
+    raise ValueError(f"bad: \udcff {type(value).__name__}")
+
+
+def refusing(source: Any, letters: Path) -> Flow:
+    flow = Flow("refusing", on_error=OnError.dead_letter(BAD))
+    flow.source(source, name="in").map(refuse, name="refuse").sink(MemorySink(), name="out")
+    flow.dead_letters(BAD).sink(FileSink(letters), name="letters")
+    return flow
+
+
+@pytest.mark.parametrize(("poison", "text", "why"), POISON, ids=[text for _, text, _ in POISON])
+def test_what_json_cannot_hold_is_kept_as_text(
+    poison: Any, text: str, why: str, tmp_path: Path
+) -> None:
+    flowrt.run(refusing([1, poison, 2], tmp_path / "letters"))
+
+    lines = fed_back(tmp_path / "letters")
+    assert [line["value"] for line in lines] == [1, None, 2]
+    assert lines[1]["value_text"] == text
+    assert why in lines[1]["value_error"]
+    assert lines[1]["message"] == f"bad: \\udcff {type(poison).__name__}"
+    assert "value_text" not in lines[0]
+
+    shown = call("show", tmp_path / "letters").stdout
+    assert f"  value     {text}\n            as text, and not to be fed back: " in shown
+    listed = call("list", tmp_path / "letters").stdout
+    assert listed.endswith("1 kept as text, for JSON has no form for the record: see show\n")
+    (group,) = json.loads(call("list", tmp_path / "letters", "--json").stdout)
+    assert (group["letters"], group["kept_as_text"]) == (3, 1)
+    told = json.loads(call("show", tmp_path / "letters", "--json").stdout)
+    assert [(one["value"], one["value_text"]) for one in told] == [
+        (1, None),
+        (None, text),
+        (2, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (b"\xff\x00", bytes),
+        ({1, 2}, set[int]),
+        ((1, "a"), tuple[int, str]),
+        (2**70, int),
+        ({1: 2}, dict[int, int]),
+    ],
+)
+def test_what_json_has_in_another_form_comes_back_by_its_type(
+    value: Any, kind: Any, tmp_path: Path
+) -> None:
+    flowrt.run(refusing([value], tmp_path / "letters"))
+
+    done = call("replay", tmp_path / "letters", "--into", tmp_path / "again")
+
+    assert done.exit_code == 0
+    again, flow = MemorySink[Any](), Flow("again")
+    flow.source(FileSource(tmp_path / "again", type=kind)).sink(again)
+    flowrt.run(flow)
+    assert again.rows == [value]
+
+
+class Refusing(flowrt.Operator[int, int]):
+    def process(self, value: int, ctx: flowrt.Context) -> None:
+        refuse(value)
+
+
+def test_a_key_that_json_cannot_hold_is_kept_as_text(tmp_path: Path) -> None:
+    flow = Flow("keyed", on_error=OnError.dead_letter(BAD))
+    keyed = flow.source([1], name="in").key_by(lambda number: number * 1j, name="key")
+    keyed.process(Refusing, name="refuse").sink(MemorySink(), name="out")
+    flow.dead_letters(BAD).sink(FileSink(tmp_path / "letters"), name="letters")
+
+    flowrt.run(flow)
+
+    (line,) = fed_back(tmp_path / "letters")
+    assert (line["value"], line["key"]) == (1, "1j")
+    assert call("replay", tmp_path / "letters", "--into", tmp_path / "again").exit_code == 0
+
+
+def test_a_replay_says_what_it_left_and_feeds_back_the_others(tmp_path: Path) -> None:
+    letters, again = tmp_path / "letters", tmp_path / "again"
+    flowrt.run(refusing([1, Order(), 2, 1j], letters))
+
+    dry = call("replay", letters, "--into", again, "--dry-run")
+    assert (dry.exit_code, dry.stdout) == (1, "2 would be fed back\n")
+    assert "2 letters cannot be fed back" in dry.stderr
+    first = call("replay", letters, "--into", again)
+    assert first.exit_code == 1
+    assert first.stdout == f"2 fed back as {again}/replay-000001.jsonl\n"
+    assert fed_back(again) == [1, 2]
+    (part,) = letters.glob("part-*")
+    offset = part.read_bytes().index(b"\n") + 1
+    assert f"  {part}, byte {offset}: refuse: Encoding objects of type Order is" in first.stderr
+    assert "objects of type complex" in first.stderr
+
+    second = call("replay", letters, "--into", again)
+    assert second.exit_code == 1
+    assert second.stdout.startswith("0 fed back; 2 were before")
+    assert fed_back(again) == [1, 2]
+
+
+def test_many_that_are_left_are_counted(tmp_path: Path) -> None:
+    flowrt.run(refusing([1j] * 22, tmp_path / "letters"))
+
+    done = call("replay", tmp_path / "letters", "--into", tmp_path / "again")
+
+    assert done.stderr.count("refuse: Encoding") == 20
+    assert "  and 2 more\n" in done.stderr
+
+
+def test_a_letter_kept_as_text_is_there_once_after_a_restart(tmp_path: Path) -> None:
+    source = ScriptedSource[Any]([1j, 1, FAIL, Order(), 2, FAIL, 3])
+
+    flowrt.run(
+        refusing(source, tmp_path / "letters"),
+        checkpoints=tmp_path / "kept",
+        restart=FixedDelay("1ms", attempts=5),
+    )
+
+    lines = fed_back(tmp_path / "letters")
+    assert [line.get("value_text") or line["value"] for line in lines] == [
+        "1j",
+        1,
+        "Order(7)",
+        2,
+        3,
+    ]
 
 
 # ------------------------------------------------------------------------------------ crashes

@@ -17,6 +17,7 @@ from flowrt.cli.display import (
     LiveDisplay,
     QuietDisplay,
     choose_display,
+    panel,
     told_warnings,
 )
 from flowrt.cli.meter import View
@@ -40,7 +41,7 @@ def test_lines_come_once_a_second_and_only_with_news() -> None:
         display.say("[this] is no markup")
 
     lines = text.getvalue().splitlines()
-    assert [line.split(", ")[1] for line in lines[:-1]] == ["1 records", "4 records", "5 records"]
+    assert [line.split(", ")[1] for line in lines[:-1]] == ["1 record", "4 records", "5 records"]
     assert lines[-1] == "[this] is no markup"
 
 
@@ -91,8 +92,57 @@ def test_without_a_terminal_there_are_lines(quiet: bool, kind: type[Display]) ->
 
 def test_on_a_terminal_there_is_a_panel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
 
     assert isinstance(choose_display(quiet=False), LiveDisplay)
+
+
+def test_warnings_of_ours_name_options_as_they_were_typed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with told_warnings():
+        logging.getLogger("flowrt").warning("lost in spite of delivery=%r", "exactly_once")
+        logging.getLogger("theirs").warning("restart='never'")
+
+    said = capsys.readouterr().err
+    assert said.splitlines() == [
+        "WARNING flowrt: lost in spite of --delivery exactly_once",
+        "WARNING theirs: restart='never'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("COLUMNS", "50"), ("TERM", "dumb"), ("TERM", "unknown")]
+)
+def test_where_a_panel_would_not_be_readable_there_are_lines(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv(name, value)
+
+    assert isinstance(choose_display(quiet=False), LineDisplay)
+
+
+def test_the_panel_leaves_room_for_what_the_terminal_writes_itself() -> None:
+    text = io.StringIO()
+    screen = Console(file=text, width=60)
+
+    screen.print(panel(view(0.0), 60))
+
+    assert max(len(line.rstrip()) for line in text.getvalue().splitlines()) == 58
+
+
+def test_a_log_that_nobody_reads_does_not_end_the_flow(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stderr", Broken())
+
+    choose_display(quiet=False).say("nobody hears it")
 
 
 def test_what_a_flow_prints_goes_above_the_panel(monkeypatch: pytest.MonkeyPatch) -> None:

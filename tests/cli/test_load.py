@@ -54,7 +54,7 @@ def test_a_function_is_called_with_parameters(module: Write) -> None:
 @pytest.mark.parametrize(
     ("target", "params", "message"),
     [
-        ("{}", {}, r"say which flow of it is meant. It has \w+:made and \w+:ready and "),
+        ("{}", {}, r"say which flow of it is meant. It has \w+:made, \w+:ready"),
         ("{}:absent", {}, r"has no 'absent'. It has \w+:made"),
         ("{}:number", {}, "is an int, neither a Flow nor a plain function"),
         ("{}:Flows", {}, r"is a class \(Flows\), neither"),
@@ -64,8 +64,8 @@ def test_a_function_is_called_with_parameters(module: Write) -> None:
         ("{}:ready", {"count": "3"}, r"is a Flow and takes no parameters \(given: count\)"),
         ("{}:made", {"amount": "3"}, r"has no parameter 'amount'. It takes: count: int = 2, name"),
         ("{}:made", {"count": "few"}, r"--param count=few of .* does not fit int"),
-        ("{}.py:made", {}, r"names a file: write the module as Python imports it, \w+:flow"),
-        ("x/{}.py:made", {}, r"write the module as Python imports it, x\.\w+:flow"),
+        ("{}.py:made", {}, r"names a file: write the module as Python imports it, \w+:made"),
+        ("x/{}.py:made", {}, r"write the module as Python imports it, x\.\w+:made"),
         ("no-such:made", {}, "is not of the form module:flow"),
         ("no_such_module.flows:made", {}, "there is no module 'no_such_module.flows': looked for"),
     ],
@@ -171,3 +171,17 @@ def test_a_function_without_parameters_says_that_it_takes_none() -> None:
 
     with pytest.raises(ConfigError, match=r"has no parameter 'x'\. It takes none"):
         converted(flow, x="1")
+
+
+def test_a_module_that_ends_the_process_is_told(module: Write) -> None:
+    name = module("import sys\nsys.exit(0)\n")
+
+    with pytest.raises(ConfigError, match=r"ends the process when it is imported \(.*, line 2\): "):
+        load_flow(f"{name}:flow", {})
+
+
+def test_a_function_that_ends_the_process_is_told(module: Write) -> None:
+    name = module("def flow():\n    raise SystemExit('no config')\n")
+
+    with pytest.raises(ConfigError, match=r":flow\(\.\.\.\) raised \(.*, line 2\)"):
+        load_flow(f"{name}:flow", {})

@@ -165,7 +165,7 @@ def test_csv_cells_beyond_text_and_numbers() -> None:
         (None, 5, "its columns have no names"),
         (None, (1, 2), r"its columns have no names; give them with fields=\[...\]"),
         (["a"], 5, "a row is a dict, dataclass, Struct, tuple or list"),
-        (["a"], (1, 2), "it has 2 fields, there are 1 columns"),
+        (["a"], (1, 2), "it has 2 fields for 1 column"),
         (["a"], {"a": 1, "b": 2}, "it has 'b' beside the columns"),
         (["a"], Carrier("UA"), "it has no 'a'"),
         (["a"], ([1, 2],), "column 'a' holds a list"),

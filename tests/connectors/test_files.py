@@ -545,6 +545,7 @@ async def test_lag_of_a_compressed_file_is_in_proportion(tmp_path: Path) -> None
         ({"on_error": "ignore"}, "on_error is"),
         ({"path": "a.gz", "follow": True}, "cannot be followed"),
         ({"watch": True, "discovery_interval": "0s"}, "at least 1ms"),
+        ({"path": ""}, "the path of a FileSource is empty text"),
     ],
 )
 async def test_wrong_options_are_refused(arguments: dict[str, Any], message: str) -> None:

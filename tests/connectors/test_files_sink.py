@@ -326,7 +326,7 @@ async def test_parts_without_an_owner_are_not_marked_by_a_sink_that_is_refused()
     files.replace("out/part-00000001-0-000000.jsonl", b"1\n")
 
     sink = FileSink("out")
-    with pytest.raises(ConfigError, match="1 parts of an earlier life"):
+    with pytest.raises(ConfigError, match="1 part of an earlier life"):
         await sink.recover(None, [], sink_context(world))
     await sink.close()
 
@@ -421,7 +421,7 @@ async def test_results_of_an_earlier_life_are_not_mixed_with_new_ones(tmp_path: 
     await write_epoch(sink, await begin(sink), 1, [1])
 
     await sink.close()
-    with pytest.raises(ConfigError, match="1 parts of an earlier life") as caught:
+    with pytest.raises(ConfigError, match="1 part of an earlier life") as caught:
         await FileSink(tmp_path).recover(None, [], sink_context())
     assert "start it with the checkpoint folder that it had" in str(caught.value)
     assert list(visible(tmp_path)) == ["part-00000001-0-000000.jsonl"]
@@ -449,7 +449,9 @@ async def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path, folder: 
 
     with pytest.raises(SinkError, match=f"sink 'out' cannot write {tmp_path}/{folder}: ") as caught:
         await FileSink(tmp_path / folder).recover(None, [], sink_context())
-    assert "give the sink a folder that this process may write to" in str(caught.value)
+    assert "it is no folder, or lies below a file: give the sink another folder" in str(
+        caught.value
+    )
 
 
 @pytest.mark.parametrize("operation", ["write_at", "sync", "sync_folder"])
@@ -536,11 +538,12 @@ async def test_a_part_of_another_size_is_not_overwritten(tmp_path: Path) -> None
         ({"roll_bytes": 0}, "is not a size"),
         ({"prefix": "a/b"}, "the prefix 'a/b'"),
         ({"prefix": ".a"}, "the prefix '.a'"),
+        ({"folder": ""}, "the folder of a FileSink is empty text"),
     ],
 )
 async def test_wrong_options_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        FileSink("out", **arguments)
+        FileSink(**{"folder": "out", **arguments})
 
 
 async def test_what_a_sink_says_of_itself() -> None:

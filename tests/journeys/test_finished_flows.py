@@ -212,7 +212,7 @@ async def test_a_shorter_list_is_refused() -> None:
         if values == [1, 2]:
             await place.run(flow)
         else:
-            with pytest.raises(InputError, match="the iterable has 1 records, but the checkpoint"):
+            with pytest.raises(InputError, match="the iterable has 1 record, but the checkpoint"):
                 await place.run(flow)
 
 

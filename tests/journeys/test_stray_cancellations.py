@@ -6,6 +6,7 @@ It comes from awaiting something that somebody else cancelled: a task, a future,
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
@@ -13,7 +14,18 @@ import anyio
 import pytest
 
 import flowrt
-from flowrt import Flow, IterableSource, MemorySink, Operator, PositionedSource, ValueState
+from flowrt import (
+    DeadLetter,
+    FixedDelay,
+    Flow,
+    IterableSource,
+    MemorySink,
+    OnError,
+    Operator,
+    OutputTag,
+    PositionedSource,
+    ValueState,
+)
 from flowrt.contract.sink import Committable, SinkContext, Writer
 from flowrt.contract.source import Chunk, Position, Reader, SourceContext, Split
 from flowrt.testing.recording_sink import RecordingSink
@@ -196,6 +208,191 @@ async def test_in_an_operator_it_fails_the_flow_and_names_it(method: str) -> Non
     text = await error_of(flow)
 
     assert "operator 'ask' raised CancelledError" in text
+
+
+# ------------------------------------------------------------------------ by a step's policy
+
+
+class Moody:
+    """Awaits what was cancelled, for some records, as often as it is told."""
+
+    def __init__(self, times: int) -> None:
+        self.asked: list[int] = []
+        self._times = times
+
+    async def __call__(self, number: int) -> int:
+        self.asked.append(number)
+        if number == 2 and self.asked.count(2) <= self._times:
+            await cancelled()
+        return number
+
+
+async def test_a_call_is_tried_again() -> None:
+    flow, out, ask = Flow("stray"), MemorySink[int](), Moody(times=2)
+    numbers = flow.source([1, 2, 3], name="numbers")
+    numbers.map_async(ask, retry=FixedDelay("10ms"), timeout="1m", name="ask").sink(out)
+
+    await Place().run(flow)
+
+    assert out.rows == [1, 2, 3]
+    assert sorted(ask.asked) == [1, 2, 2, 2, 3]
+
+
+async def test_a_call_of_many_is_tried_again() -> None:
+    flow, out, times = Flow("stray"), MemorySink[int](), [1, 2]
+
+    async def ask(numbers: list[int]) -> list[int]:
+        if times:
+            times.pop()
+            await cancelled()
+        return numbers
+
+    numbers = flow.source([1, 2, 3], name="numbers")
+    numbers.map_async_batch(ask, max_size=3, retry=FixedDelay("10ms"), name="ask").sink(out)
+
+    await Place().run(flow)
+
+    assert out.rows == [1, 2, 3]
+    assert not times
+
+
+async def test_a_call_that_stays_so_is_left_out_or_becomes_a_letter() -> None:
+    bad = OutputTag[DeadLetter]("bad")
+    flow, skipped, lettered = Flow("stray"), MemorySink[int](), MemorySink[int]()
+    letters = MemorySink[DeadLetter]()
+    numbers, twice = flow.source([1, 2, 3], name="numbers"), FixedDelay("10ms", 2)
+    for on_error, out in ((OnError.skip(), skipped), (OnError.dead_letter(bad), lettered)):
+        numbers.map_async(Moody(9), retry=twice, on_error=on_error).sink(out)
+    flow.dead_letters(bad).sink(letters)
+
+    await Place().run(flow)
+
+    assert skipped.rows == lettered.rows == [1, 3]
+    [letter] = letters.rows
+    assert (letter.value, letter.error, letter.attempts) == (2, "CancelledError", 3)
+
+
+async def test_a_timer_is_tried_again() -> None:
+    flow, tries = Flow("stray"), Counter[int]()
+
+    class Late(Operator[int, int]):
+        def process(self, value: int, ctx: flowrt.Context) -> None:
+            ctx.timers.register_event_time(value)
+
+        async def on_timer(self, timestamp: int, ctx: flowrt.Context) -> None:
+            tries[timestamp] += 1
+            if tries[timestamp] < timestamp:
+                await cancelled()
+            ctx.emit(timestamp)
+
+    in_order = flowrt.WatermarkStrategy.monotonous().with_timestamps(lambda number: number)
+    out = MemorySink[int]()
+    again = OnError.retry(FixedDelay("10ms", 3))
+    numbers = flow.source([1, 2, 3], name="numbers", watermarks=in_order)
+    numbers.key_by(lambda number: number).process(Late, name="late", on_error=again).sink(out)
+
+    await Place().run(flow)
+
+    assert out.rows == [1, 2, 3]
+    assert tries == {1: 1, 2: 2, 3: 3}
+
+
+class Summing(Operator[int, int]):
+    """Emits the sum so far, and then awaits what may be cancelled."""
+
+    total = ValueState(int, default=0)
+
+    def __init__(self, ask: Moody) -> None:
+        self._ask = ask
+
+    async def process(self, value: int, ctx: flowrt.Context) -> None:
+        self.total.set(self.total.get() + value)
+        ctx.emit(self.total.get())
+        await self._ask(value)
+
+
+def asking(numbers: Any, step: str, ask: Moody, on_error: OnError) -> Any:
+    """Put a step that asks behind a stream, of a kind."""
+
+    async def keep(number: int) -> bool:
+        return bool(await ask(number))
+
+    async def many(number: int) -> list[int]:
+        return [await ask(number)]
+
+    match step:
+        case "map":
+            return numbers.map(ask, on_error=on_error, name="ask")
+        case "filter":
+            return numbers.filter(keep, on_error=on_error, name="ask")
+        case "flat_map":
+            return numbers.flat_map(many, on_error=on_error, name="ask")
+    keyed = numbers.key_by(lambda number: 0)
+    return keyed.process(Summing(ask), on_error=on_error, name="ask")
+
+
+STEPS = pytest.mark.parametrize("step", ["map", "filter", "flat_map", "process"])
+TWICE = FixedDelay("10ms", 2)
+
+
+@STEPS
+@pytest.mark.parametrize("on_error", [OnError.skip(), OnError.retry(TWICE, then=OnError.skip())])
+async def test_a_step_goes_on_without_the_record(step: str, on_error: OnError) -> None:
+    flow, out = Flow("stray"), MemorySink[int]()
+    numbers = flow.source([1, 2, 3], name="numbers")
+    asking(numbers, step, Moody(times=9), on_error).sink(out)
+
+    await Place().run(flow)
+
+    assert out.rows == ([1, 4] if step == "process" else [1, 3])
+
+
+@STEPS
+async def test_a_step_tries_again(step: str) -> None:
+    flow, out = Flow("stray"), MemorySink[int]()
+    numbers = flow.source([1, 2, 3], name="numbers")
+    asking(numbers, step, Moody(times=2), OnError.retry(TWICE)).sink(out)
+
+    await Place().run(flow)
+
+    assert out.rows == ([1, 3, 6] if step == "process" else [1, 2, 3])
+
+
+@STEPS
+async def test_a_step_fails_the_flow_after_its_last_try(step: str) -> None:
+    flow = Flow("stray")
+    numbers = flow.source([1, 2, 3], name="numbers")
+    asking(numbers, step, Moody(times=9), OnError.retry(TWICE)).sink(MemorySink())
+
+    text = await error_of(flow)
+
+    for part in ("operator 'ask'", "CancelledError", "at each of 3 tries"):
+        assert part in text
+
+
+async def test_a_worker_that_is_cancelled_alone_fails_the_flow_whatever_the_policy() -> None:
+    place, flow, begun = Place(), Flow("stray"), anyio.Event()
+
+    async def ask(number: int) -> int:
+        begun.set()
+        workers.append(asyncio.current_task())
+        await anyio.sleep_forever()
+        return number
+
+    workers: list[asyncio.Task[Any] | None] = []
+    numbers = flow.source(ScriptedSource[int]([1, PAUSE]), name="numbers")
+    again = FixedDelay("10ms", 9)
+    numbers.map_async(ask, retry=again, on_error=OnError.skip(), name="ask").sink(MemorySink())
+    with pytest.raises(flowrt.FlowrtError, match="operator 'ask' raised CancelledError"):
+        async with place.start(flow) as job:
+            await begun.wait()
+            [worker] = workers
+            assert worker is not None
+            worker.cancel()
+            await job.wait()
+
+
+# --------------------------------------------------------------------------- sources and sinks
 
 
 @pytest.mark.parametrize("method", ["splits", "reader", "read", "close"])

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
-from anyio import create_task_group, sleep_forever
+from anyio import CancelScope, create_task_group, get_cancelled_exc_class, sleep_forever
 
 from flowrt import Cache, ExponentialBackoff, FixedDelay
 from flowrt.contract.errors import ConfigError
+from flowrt.contract.failures import survivable
+from flowrt.contract.on_error import tries_of
 from flowrt.operators.calls import Call, batched, cached, limited, retried
 from flowrt.testing import ManualClock, manual_world
 from tests.dataflow.kit import settle
 
 pytestmark = pytest.mark.anyio
+
+ASYNCIO = [("asyncio", {"use_uvloop": False}), ("asyncio", {"use_uvloop": True})]
 
 
 class Asked:
@@ -26,11 +31,23 @@ class Asked:
     async def __call__(self, value: Any) -> Any:
         self.values.append(value)
         answer = self._answers.pop(0) if self._answers else value
-        if answer is sleep_forever:
-            await sleep_forever()
+        if answer in (sleep_forever, stray):
+            await answer()
         if isinstance(answer, BaseException):
             raise answer
         return answer
+
+
+async def stray() -> None:
+    """Raise a cancellation that was another's, as a pool may that hands on what became of it."""
+    others: list[BaseException] = []
+    with CancelScope() as scope:
+        scope.cancel()
+        try:
+            await sleep_forever()
+        except get_cancelled_exc_class() as error:
+            others.append(error)
+    raise others[0]
 
 
 class Together:
@@ -141,6 +158,82 @@ async def test_each_try_has_a_limit_of_its_own() -> None:
             await settle()
     assert calls.results == {0: "a"}
     assert len(asked.values) == 3
+
+
+async def test_a_cancellation_that_nobody_asked_for_is_tried_again() -> None:
+    asked = Asked(stray, stray)
+
+    answer = await retried(asked, FixedDelay("0s", attempts=2), manual_world())("a")
+
+    assert answer == "a"
+    assert asked.values == ["a"] * 3
+
+
+async def test_the_last_cancellation_that_nobody_asked_for_is_raised() -> None:
+    asked = Asked(OSError("1"), stray)
+
+    with pytest.raises(get_cancelled_exc_class()) as raised:
+        await retried(asked, FixedDelay("0s", attempts=1), manual_world())("a")
+
+    assert tries_of(raised.value) == 2
+
+
+async def test_such_a_cancellation_after_a_timeout_is_tried_again() -> None:
+    world = manual_world()
+    clock = world.clock
+    assert isinstance(clock, ManualClock)
+    asked = Asked(sleep_forever, stray, sleep_forever, stray)
+    calls = Together(retried(limited(asked, 100, clock), FixedDelay("1s", attempts=4), world))
+    async with create_task_group() as group:
+        await calls.make(group, "a")
+        for _ in range(6):
+            clock.advance(1_000)
+            await settle()
+    assert calls.results == {0: "a"}
+    assert len(asked.values) == 5
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["in the call", "between two tries"])
+async def test_a_call_that_is_told_to_stop_is_not_tried_again(waits: bool) -> None:
+    world = manual_world()
+    asked = Asked(stray if waits else sleep_forever, *[sleep_forever] * 3)
+    calls = Together(retried(asked, FixedDelay("1s" if waits else "0s"), world))
+    async with create_task_group() as group:
+        await calls.make(group, "a")
+        group.cancel_scope.cancel()
+    assert asked.values == ["a"]
+    assert calls.results == {}
+
+
+async def test_a_call_whose_code_swallows_its_end_is_not_tried_again() -> None:
+    asked: list[int] = []
+
+    async def stubborn(value: int) -> None:
+        asked.append(value)
+        try:
+            await sleep_forever()
+        except get_cancelled_exc_class():
+            await stray()
+
+    calls = Together(retried(stubborn, FixedDelay("0s", attempts=5), manual_world()))
+    async with create_task_group() as group:
+        await calls.make(group, 1)
+        group.cancel_scope.cancel()
+    assert asked == [1]
+
+
+@pytest.mark.parametrize("anyio_backend", ASYNCIO, ids=["asyncio", "uvloop"])
+async def test_a_task_that_is_cancelled_alone_makes_no_other_call() -> None:
+    asked = Asked(sleep_forever)
+    call = retried(asked, FixedDelay("0s", attempts=5), manual_world())
+    task: asyncio.Task[Any] = asyncio.ensure_future(call("a"))
+    await settle()
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert asked.values == ["a"]
 
 
 # --------------------------------------------------------------------------------------- cached
@@ -270,3 +363,21 @@ async def test_a_call_that_is_cancelled_alone_is_no_answer() -> None:
             first.cancel_scope.cancel()
         await settle()
     assert str(calls.results[1]) == "the call for this value and others was cancelled"
+
+
+async def test_a_cancellation_that_nobody_asked_for_is_the_answer_for_all_values() -> None:
+    asked = Asked(stray)
+    caught: list[BaseException] = []
+
+    async def noted(value: int) -> None:
+        try:
+            await call(value)
+        except survivable() as error:
+            caught.append(error)
+
+    call = batched(asked, 2, 100, ManualClock())
+    async with create_task_group() as group:
+        group.start_soon(noted, 1)
+        group.start_soon(noted, 2)
+    assert len(caught) == 2
+    assert {type(error) for error in caught} == {get_cancelled_exc_class()}

@@ -27,7 +27,7 @@ def test_a_checkpoint_folder_means_exactly_once_and_none_at_most_once() -> None:
         ({"checkpoints": "here", "delivery": "at_most_once"}, "keeps no checkpoints"),
         ({"delivery": "twice"}, "'twice': choose 'exactly_once'"),
         ({"checkpoints": "here", "delivery": "twice"}, "'twice': choose 'exactly_once'"),
-        ({"restart": FixedDelay()}, "restart strategy needs a checkpoint folder"),
+        ({"restart": FixedDelay()}, "restart=... needs a checkpoint folder"),
         ({"restore": "savepoint"}, r"restore=... needs a checkpoint folder"),
         ({"channel_capacity": 0}, "channel_capacity is in records and must be at least 1"),
         ({"keep_checkpoints": 0}, "keep_checkpoints must be at least 1"),

@@ -330,7 +330,7 @@ async def test_outputs_are_explained() -> None:
     assert JobOutput("a").describe() == "output of the job (at once; wait, 1000 values)"
     assert (
         JobOutput("a", policy="latest", when="committed").describe()
-        == "output of the job (by epochs; latest, 1 values)"
+        == "output of the job (by epochs; latest, 1 value)"
     )
 
 

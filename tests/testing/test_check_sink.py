@@ -122,7 +122,7 @@ async def test_rows_that_are_seen_before_the_commit() -> None:
     error = await broken(Hasty)
 
     assert error.law == "nothing is visible before its epoch is decided"
-    assert error.where == "1 subtasks, after 'write in epoch 1'"
+    assert error.where == "1 subtask, after 'write in epoch 1'"
 
 
 async def test_a_commit_that_cannot_come_again() -> None:
@@ -134,7 +134,7 @@ async def test_a_commit_that_cannot_come_again() -> None:
     error = await broken(Again)
 
     assert error.law == "nothing is visible before its epoch is decided"
-    assert error.where == "1 subtasks, after 'commit epoch 1 again'"
+    assert error.where == "1 subtask, after 'commit epoch 1 again'"
 
 
 async def test_rows_that_vanish_after_their_commit() -> None:
@@ -147,7 +147,7 @@ async def test_rows_that_vanish_after_their_commit() -> None:
     error = await broken(Overwrites)
 
     assert error.law.startswith("what is committed is visible, and stays")
-    assert error.where == "1 subtasks, after 'commit epoch 2'"
+    assert error.where == "1 subtask, after 'commit epoch 2'"
 
 
 async def test_rows_in_another_order() -> None:

@@ -82,7 +82,7 @@ async def test_it_fails_where_it_was_told_to_and_only_there(step: Any) -> None:
 async def test_parts_that_were_lost_are_missed() -> None:
     sink: RecordingSink[str] = RecordingSink()
 
-    with pytest.raises(SinkError, match="epoch 1 is to be committed, but 1 parts were lost"):
+    with pytest.raises(SinkError, match="epoch 1 is to be committed, but lost 1 part"):
         await sink.commit(1, [7])
 
 

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from anyio.lowlevel import checkpoint
 
 from flowrt.contract.errors import InputError
+from flowrt.contract.plural import plural
 from flowrt.contract.world import Files
 
 BLOCK_BYTES: Final = 256 * 1024
@@ -171,16 +172,17 @@ def cannot_read(path: str, error: OSError) -> InputError:
 
 def replaced(path: str, size: int) -> InputError:
     """Return the error for a file whose first `size` bytes are others than when they were read."""
-    return InputError(
-        f"{path} was replaced: its first {size} bytes are not those that were read before. {_ANEW}"
+    others = (
+        "byte is not the one that was" if size == 1 else f"{size} bytes are not those that were"
     )
+    return InputError(f"{path} was replaced: its first {others} read before. {_ANEW}")
 
 
 def shorter_than(path: str, where: str, missing: int) -> InputError:
     """Return the error for a file that ends before the position to go on from."""
     return InputError(
-        f"{path} was replaced or cut: {where} lies {missing} bytes before the position to go on "
-        f"from. {_ANEW}"
+        f"{path} was replaced or cut: {where} lies {missing} {plural(missing, 'byte')} before the "
+        f"position to go on from. {_ANEW}"
     )
 
 

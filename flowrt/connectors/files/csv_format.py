@@ -12,6 +12,7 @@ import msgspec
 
 from flowrt.connectors.files.formats import SHOWN_BYTES, Broken, Decoded, split_lines
 from flowrt.contract.errors import ConfigError
+from flowrt.contract.plural import plural
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,8 @@ class CsvLines:
         if not row:
             return None
         if len(row) != self._width:
-            return f"it has {len(row)} fields, the header has {self._width}"
+            fields = plural(len(row), "field")
+            return f"it has {len(row)} {fields}, the header has {self._width}"
         try:
             values += self._convert.rows([row])
         except msgspec.ValidationError as error:

@@ -17,7 +17,11 @@ from uuid import UUID
 
 import msgspec
 
+from flowrt.connectors.files.letters import writable
 from flowrt.contract.errors import SinkError
+from flowrt.contract.failures import text_of
+from flowrt.contract.on_error import DeadLetter
+from flowrt.contract.plural import plural
 
 
 class Encoder(Protocol):
@@ -38,7 +42,8 @@ class Encoder(Protocol):
 class JsonEncoder:
     """One JSON value a line: builtins, tuples as arrays, dataclasses, Structs, times and such.
 
-    JSON has no form for the floats nan and inf: they are refused, or null with `allow_nan`.
+    JSON has no form for the floats nan and inf: they are refused, or null with `allow_nan`. A
+    `DeadLetter` is never refused: see `writable`.
     """
 
     fields: list[str] | None = None
@@ -55,6 +60,27 @@ class JsonEncoder:
 
     def encode(self, values: Sequence[Any]) -> bytes:
         """See `Encoder.encode`."""
+        try:
+            return self._lines(values)
+        except Exception:
+            if not any(isinstance(value, DeadLetter) for value in values):
+                raise
+        return b"".join(self._lines([self._as_it_can_be(value)]) for value in values)
+
+    def _as_it_can_be(self, value: Any) -> Any:
+        if isinstance(value, DeadLetter) and self._flaw(value) is not None:
+            return writable(value, self._flaw)
+        return value
+
+    def _flaw(self, value: Any) -> str | None:
+        """Say why JSON has no form for a value; None where it has."""
+        try:
+            self._encoder.encode(value)
+            return None if self._allow_nan else _nan_in(value)
+        except Exception as error:  # also of code that is not ours, such as that of a time zone
+            return str(error) or type(error).__name__
+
+    def _lines(self, values: Sequence[Any]) -> bytes:
         try:
             lines = self._encoder.encode_lines(values)
         except (TypeError, ValueError, RecursionError) as error:
@@ -89,11 +115,18 @@ _NAN_OR_INF: Final = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")
 
 def _refuse_nan(values: Sequence[Any]) -> None:
     for value in values:
-        place = _place_of_nan(msgspec.to_builtins(value))
-        if place is not None:
-            where = f"its {place} is" if place else "it is"
-            reason = f"{where} nan or infinite, and would become null (allow_nan=True lets it)"
+        found = _nan_in(value)
+        if found is not None:
+            reason = f"{found}, and would become null (allow_nan=True lets it)"
             raise cannot_encode("JSON", value, reason)
+
+
+def _nan_in(value: Any) -> str | None:
+    """Say where a value holds a float that is not finite; None for nowhere."""
+    place = _place_of_nan(msgspec.to_builtins(value))
+    if place is None:
+        return None
+    return f"its {place} is nan or infinite" if place else "it is nan or infinite"
 
 
 def _place_of_nan(value: Any) -> str | None:
@@ -156,7 +189,8 @@ class CsvEncoder:
             return [value.get(name) for name in fields]
         if isinstance(value, (tuple, list)):
             if len(value) != len(fields):
-                reason = f"it has {len(value)} fields, there are {len(fields)} columns"
+                has, wanted = plural(len(value), "field"), plural(len(fields), "column")
+                reason = f"it has {len(value)} {has} for {len(fields)} {wanted}"
                 raise cannot_encode("CSV", value, reason)
             return value
         getter = self._getters.get(type(value))
@@ -185,7 +219,7 @@ _AS_THEY_ARE: Final[frozenset[type]] = frozenset({str, int, float, type(None)})
 
 def cannot_encode(format: str, value: object, reason: str) -> SinkError:
     """Return the error for a value that a format has no form for."""
-    text = repr(value)
+    text = text_of(value)
     return SinkError(
         f"a value of type {type(value).__name__} cannot be written as {format}: {reason}; "
         f"map it to something that can be before the sink. The value: {text:.200}"

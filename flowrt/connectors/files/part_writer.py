@@ -206,6 +206,8 @@ def cannot_write(operator: str, path: str, error: OSError) -> SinkError:
     """Return the error for a file or folder that cannot be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         advice = "make room."
+    elif error.errno in (errno.EEXIST, errno.ENOTDIR):
+        advice = "it is no folder, or lies below a file: give the sink another folder."
     elif error.errno == errno.ENOENT:
         advice = "is another job using the folder, or did somebody delete it?"
     else:

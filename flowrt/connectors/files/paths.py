@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from operator import itemgetter
+from pathlib import PurePath
 
 from flowrt.contract.errors import ConfigError
+from flowrt.contract.folders import folder_of
 from flowrt.contract.world import Entry, Files
 
 _WILD = frozenset("*?[")
@@ -62,15 +66,49 @@ async def _find(files: Files, path: str) -> tuple[str, dict[str, int]]:
     size = await files.size(path)
     if size is not None:
         return path[: path.rfind("/") + 1], {path: size}
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    fixed = next((n for n, part in enumerate(parts) if _WILD.intersection(part)), len(parts))
-    top = "/" if path.startswith("/") else ""
-    folder = top + "".join(f"{part}/" for part in parts[:fixed])
-    if fixed < len(parts):
+    folder, parts = _split(path)
+    if parts:
         listed = await files.entries(folder or ".")
     if listed is None:
         raise ConfigError(f"the input {path!r} does not exist: {_ADVICE}")
-    return folder, await _expand(files, folder, parts[fixed:], listed)
+    return folder, await _expand(files, folder, parts, listed)
+
+
+def _split(path: str) -> tuple[str, list[str]]:
+    """Return what stands before the first wildcard ("" or ending in "/"), and the parts from it."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    fixed = next((n for n, part in enumerate(parts) if _WILD.intersection(part)), len(parts))
+    top = "/" if path.startswith("/") else ""
+    return top + "".join(f"{part}/" for part in parts[:fixed]), parts[fixed:]
+
+
+def means(path: str, file: str) -> bool:
+    """Say whether `find_files` would return a file for a path, if there were a file of that name.
+
+    Where the folders are spelled otherwise, they are compared as the links on the way lead.
+    """
+    folder, parts = _split(path)
+    names = [file.rpartition("/")[2]]
+    return any(_are_meant(parts or ["*"], way + names) for way in _ways(folder, folder_of(file)))
+
+
+def _ways(above: str, folder: str) -> Iterator[list[str]]:
+    """Iterate over the names on the way down to a folder, as far as it lies below another."""
+    for end in (os.path.abspath(folder), os.path.realpath(folder)):
+        for top in (os.path.abspath(above), os.path.realpath(above)):
+            if PurePath(end).is_relative_to(top):
+                yield list(PurePath(end).relative_to(top).parts)
+
+
+def _are_meant(parts: list[str], names: list[str]) -> bool:
+    """Say whether a pattern's parts match the names on the way to a file, as in `_expand`."""
+    part, rest = parts[0], parts[1:]
+    if part == "**" and _are_meant(rest or ["*"], names):
+        return True
+    if not _matching([Entry(names[0], None)], part):
+        return False
+    below = parts if part == "**" else rest
+    return _are_meant(below, names[1:]) if below and names[1:] else not rest and not names[1:]
 
 
 _ADVICE = (

@@ -23,6 +23,7 @@ from flowrt.connectors.sizes import size_bytes
 from flowrt.contract.errors import ConfigError, SinkError
 from flowrt.contract.folders import make_folder_durably
 from flowrt.contract.logs import flow_log
+from flowrt.contract.plural import plural
 from flowrt.contract.sink import Committable, Sink, SinkContext, Writer
 from flowrt.contract.world import Files
 
@@ -45,7 +46,8 @@ class FileSink(Sink[Any]):
     told.
 
     `format` is "jsonl" (what msgspec can encode: builtins, tuples as arrays, dataclasses, Structs;
-    the floats nan and inf, for which JSON has no form, are refused, or null with `allow_nan`) or
+    the floats nan and inf, for which JSON has no form, are refused, or null with `allow_nan`; of a
+    `DeadLetter` what JSON has no form for becomes text, for one bad record must stop no flow) or
     "csv" (dicts, dataclasses, Structs, tuples; `fields` names the columns, else the first value
     does). A part ends at `roll_bytes` (a number, or text such as "128MB", "64MiB") or after
     `roll_epochs` epochs, whichever comes first; with more than one epoch records are durable at
@@ -55,6 +57,7 @@ class FileSink(Sink[Any]):
     that starts from nothing where parts of an earlier life are; a second job on the same prefix,
     while one runs, with `LeaseError`. A job that goes on from an older checkpoint or savepoint
     takes the parts of later epochs away, with a warning. Other files in the folder are left alone.
+    A flow whose `FileSource` would read the parts is refused with `GraphError`.
     """
 
     kind = "repeatable"
@@ -82,6 +85,8 @@ class FileSink(Sink[Any]):
             raise ConfigError(
                 f"the prefix {prefix!r} must be of letters, digits, _ and -, and not begin with -"
             )
+        if not os.fspath(folder):
+            raise ConfigError("the folder of a FileSink is empty text: name one, or . for this one")
         self._folder = os.fspath(folder).rstrip("/") or "/"
         self._format = format
         self._fields = None if fields is None else list(fields)
@@ -95,6 +100,11 @@ class FileSink(Sink[Any]):
     def describe(self) -> str:
         """Return the kind and place of the files."""
         return f"files {self._folder}/{self._prefix}-* ({self._format})"
+
+    @property
+    def first_part(self) -> str:
+        """The path of the first file that appears; all others are called alike."""
+        return self._at(PartNames(self._prefix, self._operator, self._format).part(1, 0, 0))
 
     async def writer(self, ctx: SinkContext, prepared: Sequence[Committable]) -> Writer[Any]:
         """See `Sink.writer`; files that an epoch left open go to the subtasks there are now."""
@@ -163,11 +173,13 @@ class FileSink(Sink[Any]):
         found = await files.names(self._folder)
         parts = [name for name in found if names.epoch_of(name) is not None]
         if parts:
+            many = f"{len(parts)} {plural(len(parts), 'part')}"
+            which = parts[0] if len(parts) == 1 else f"{parts[0]} to {parts[-1]}"
             raise ConfigError(
-                f"sink {names.operator!r}: {self._folder} has {len(parts)} parts of an earlier "
-                f"life of the flow ({parts[0]} to {parts[-1]}), and the flow starts from nothing: "
-                "it would write the same results again. Give it another folder, delete these "
-                "parts, or start it with the checkpoint folder that it had"
+                f"sink {names.operator!r}: {self._folder} has {many} of an earlier life of the "
+                f"flow ({which}), and the flow starts from nothing: it would write the same "
+                "results again. Give it another folder, delete what is there, or "
+                "start it with the checkpoint folder that it had"
             )
 
     async def _reveal(self, files: Files, part: Part, epoch: int) -> None:
@@ -178,15 +190,16 @@ class FileSink(Sink[Any]):
         if staged == part.size and visible is None:
             await files.rename(self._at(part.staged), self._at(part.name))
             return
+        size = f"{part.size} {plural(part.size, 'byte')}"
         if staged is None and visible is None:
             raise SinkError(
-                f"sink {self._operator!r} lost {part.size} bytes of epoch {epoch}: neither "
+                f"sink {self._operator!r} lost {size} of epoch {epoch}: neither "
                 f"{self._at(part.name)} nor {self._at(part.staged)} is there. Were they deleted or "
                 f"moved? Put one back; {_BEGIN_ANEW}"
             )
         raise SinkError(
             f"sink {self._operator!r} cannot commit epoch {epoch}: {self._at(part.name)} should "
-            f"have {part.size} bytes, but has {visible}, and {self._at(part.staged)} has {staged} "
+            f"have {size}, but has {visible}, and {self._at(part.staged)} has {staged} "
             "(None: it is not there). Does another job write to this folder?"
         )
 
@@ -216,9 +229,10 @@ class FileSink(Sink[Any]):
         return keep
 
     def _lost(self, part: OpenPart, name: str, size: int | None) -> SinkError:
+        wanted = f"{part.size} {plural(part.size, 'byte')}"
         return SinkError(
             f"sink {self._operator!r} lost records: {self._at(name)} should have at least "
-            f"{part.size} bytes, but {'is not there' if size is None else f'has {size}'}. Was it "
+            f"{wanted}, but {'is not there' if size is None else f'has {size}'}. Was it "
             f"deleted or changed? Put it back; {_BEGIN_ANEW}"
         )
 
@@ -228,11 +242,13 @@ class FileSink(Sink[Any]):
         undone = [name for name in found if (names.epoch_of(name) or 0) > epoch]
         if undone:
             _log.warning(
-                "sink %r: the flow goes on from epoch %d, so %d parts of later epochs are taken "
-                "away (%s to %s); what is in them is written again",
+                "sink %r: the flow goes on from epoch %d, so %d %s of later epochs %s taken "
+                "away (%s to %s); what is in there is written again",
                 names.operator,
                 epoch,
                 len(undone),
+                plural(len(undone), "part"),
+                "is" if len(undone) == 1 else "are",
                 self._at(undone[0]),
                 undone[-1],
                 extra={"operator": names.operator},

@@ -11,7 +11,7 @@ from typing import Any, Final, Generic, Literal, TypedDict, TypeVar, Unpack, ove
 import msgspec
 
 from flowrt.connectors.files.csv_format import CsvFormat
-from flowrt.connectors.files.paths import find_files, nothing_found
+from flowrt.connectors.files.paths import find_files, means, nothing_found
 from flowrt.connectors.files.reader import FileReader, ReadOptions, is_gzip, is_same_file
 from flowrt.contract.errors import ConfigError, InputError
 from flowrt.contract.source import UNKNOWN, Position, Reader, Source, SourceContext, Split
@@ -110,6 +110,10 @@ class FileSource(Source[T], Generic[T]):
         on_error: Literal["fail", "skip"] = "fail",
         max_line_bytes: int = MAX_LINE_BYTES,
     ) -> None:
+        if not os.fspath(path):
+            raise ConfigError(
+                "the path of a FileSource is empty text: name a file, a folder or a pattern"
+            )
         self._path = PurePath(path).as_posix()  # without ./ and //, so that ids stay the same
         self._watch = watch
         self.skipped = 0
@@ -143,6 +147,10 @@ class FileSource(Source[T], Generic[T]):
             [", watched" if self._watch else "", ", followed" if self._options.follow_ms else ""]
         )
         return f"files {self._path} ({format if isinstance(format, str) else 'csv'}{how})"
+
+    def means(self, path: str) -> bool:
+        """Say whether a file would be read if it were there; looks at names and links only."""
+        return means(self._path, path)
 
     async def splits(self, ctx: SourceContext) -> Sequence[Split]:
         """Return the files there are, by path.

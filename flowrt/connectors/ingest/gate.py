@@ -8,6 +8,7 @@ from collections.abc import Callable
 import anyio
 
 from flowrt.contract.errors import IngestClosed, IngestFull
+from flowrt.contract.plural import plural
 
 
 class _Place:
@@ -62,8 +63,9 @@ class Gate:
         self._check()
         if self._line or not self._has_room(size):
             raise IngestFull(
-                f"ingest {self._ingest!r} is full: {self.events} of {self._capacity} events wait "
-                "for the flow" + ("" if self._free_bytes is None else ", or the journal is full")
+                f"ingest {self._ingest!r} is full: {self.events} of {self._capacity} "
+                f"{plural(self._capacity, 'event')} wait for the flow"
+                + ("" if self._free_bytes is None else ", or the journal is full")
             )
         self._take(size)
 

@@ -22,6 +22,7 @@ from flowrt.connectors.ingest.frames import (
 )
 from flowrt.contract.errors import InputError, LeaseError
 from flowrt.contract.logs import flow_log
+from flowrt.contract.plural import plural
 from flowrt.contract.world import FileLock, Files
 
 log = flow_log()
@@ -208,10 +209,11 @@ class Journal:
         if whole_batch_behind(data, place, segment) is not None:
             raise damaged(self.path(segment), place)
         log.warning(
-            "the journal %s ends in a write that a crash cut short: %d bytes at byte %d of %s are "
-            "left out; no send of theirs had returned",
+            "the journal %s ends in a write that a crash cut short: %d %s at byte %d of %s left "
+            "out; no send of theirs had returned",
             self.folder,
             len(data) - place,
+            plural(len(data) - place, "byte"),
             place,
             segment.name,
         )

@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 
 from flowrt.contract.errors import SinkError
+from flowrt.contract.plural import plural
 
 Row: TypeAlias = Sequence[Any]
 
@@ -96,7 +97,8 @@ class RowMaker:
     def _difference(self, value: Any) -> str:
         columns, names = self.columns or [], _columns_of(value)
         if not names:
-            return f"it has {len(value)} cells, there are {len(columns)} columns: {columns}"
+            cells = plural(len(value), "cell")
+            return f"it has {len(value)} {cells}, and the columns are {columns}"
         missing = [name for name in columns if name not in names]
         if missing:
             return f"it lacks {', '.join(map(repr, missing))}; each row needs the columns {columns}"

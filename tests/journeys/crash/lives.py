@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from flowrt.runtime.failpoints import LOG, RULES
 from tests.journeys.crash.deaths import Death
 
 ROOT = Path(__file__).parents[3]
-COMMAND = [sys.executable, "-c", "from flowrt.cli import main; main()", "run"]
+COMMAND = (sys.executable, "-c", "from flowrt.cli import main; main()", "run")
 EPOCHS = "50ms"
 PATIENCE_SECONDS = 60.0
 LOOK_SECONDS = 0.001
@@ -28,6 +29,7 @@ class Program:
     params: dict[str, str]
     rate: int
     delivery: str = "exactly_once"
+    command: Sequence[str] = COMMAND
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ def _command(program: Program, home: Home, death: Death | None) -> list[str]:
     options += ["--delivery", program.delivery]
     if death is not None and death.raises:
         options += ["--restart", "fixed:1ms:100"]
-    return [*COMMAND, program.target, *options, *given]
+    return [*program.command, program.target, *options, *given]
 
 
 def _wait(process: subprocess.Popen[bytes], log: Path, death: Death | None) -> bool:
