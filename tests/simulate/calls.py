@@ -12,6 +12,7 @@ import msgspec
 from flowrt import FixedDelay
 from flowrt.contract.waiting import sleep_ms
 from flowrt.stream.stream import CallOptions, Stream
+from tests.simulate.failing import Failing, Mishaps
 from tests.simulate.faults import InjectedError
 from tests.simulate.machine import Process
 
@@ -34,18 +35,31 @@ class Calls:
 
 
 def add_calls(
-    stream: Stream[Any], calls: Calls, answer: Callable[[Any], Any], process: Process, **more: Any
+    stream: Stream[Any],
+    calls: Calls,
+    answer: Callable[[Any], Any],
+    process: Process,
+    failing: Failing | None = None,
+    **more: Any,
 ) -> Stream[Any]:
-    """Replace each value by `answer(value)`, which a service gives; `more` goes to the step."""
-    service = Service(calls, process)
+    """Replace each value by `answer(value)`, which a service gives; `more` goes to the step.
+
+    `failing` tries as often as `calls`; not for batched ones, which fail with all their values.
+    """
+    mishaps = Mishaps(process, failing)
+    service = Service(calls, process, mishaps)
     capacity = process.chance.choice([1, 3, 100])
     options: CallOptions = {"capacity": capacity, "ordered": calls.ordered}
-    if calls.tries:
+    if failing is not None:
+        more["on_error"] = failing.policy()
+    elif calls.tries:
         options["retry"] = FixedDelay("10ms", attempts=calls.tries)
     if calls.has_timeout:
         options["timeout"] = f"{TIMEOUT_MS}ms"
 
     async def ask(value: Any) -> Any:
+        if failing is not None:
+            await service.refuses(value)
         await service.answers(value)
         return answer(value)
 
@@ -63,10 +77,16 @@ def add_calls(
 class Service:
     """What a step of one process calls."""
 
-    def __init__(self, calls: Calls, process: Process) -> None:
+    def __init__(self, calls: Calls, process: Process, mishaps: Mishaps) -> None:
         self._calls = calls
         self._process = process
+        self._mishaps = mishaps
         self._failed: Counter[bytes] = Counter()
+
+    async def refuses(self, asked: Any) -> None:
+        """Fail at what is bad, at each try and after a while; `answers` fails at single tries."""
+        await self._mishaps.dawdle()
+        self._mishaps.fail_for_good(asked.number)
 
     async def answers(self, asked: Any) -> None:
         """Return when there is an answer; or fail, though not more often than it is tried again."""
@@ -75,7 +95,8 @@ class Service:
             return
         if process.chance.random() < 0.2:
             await sleep_ms(process.machine.clock, process.chance.choice([1, 5, 20, LONGEST_MS]))
-        process.stumble()
+        if self._mishaps.on_error is None:  # else a record may be one try short, and be missing
+            self._mishaps.stumble()
         if self._failed[question] < self._calls.tries and process.chance.random() < 0.1:
             self._failed[question] += 1
             if self._calls.has_timeout and process.chance.random() < 0.5:

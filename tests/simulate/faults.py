@@ -66,6 +66,15 @@ def draw_faults(chance: random.Random) -> Faults:
     return faults
 
 
+def draw_errors(chance: random.Random) -> Faults:
+    """Draw errors that a job comes over by itself, in the same process."""
+    faults = Faults(stumbles=chance.choice([0, 0, 1, 2]))
+    if chance.random() < 0.5:
+        running = [name for name, step in FAILPOINTS.items() if not step.startswith("R")]
+        faults.raise_at_failpoint = chance.choice(running), int(2 ** chance.uniform(1, 4))
+    return faults
+
+
 def _some_failpoint(chance: random.Random) -> tuple[str, int]:
     name = chance.choice(list(FAILPOINTS))
     recovery = FAILPOINTS[name].startswith("R")

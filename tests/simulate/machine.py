@@ -17,9 +17,11 @@ from typing import Any, Final, TypeVar
 import anyio
 from anyio.lowlevel import checkpoint
 
+from flowrt import DeadLetter
 from flowrt.contract.waiting import sleep_ms
 from flowrt.contract.world import World
 from flowrt.runtime.output import JobOutput
+from flowrt.stream.stream import Stream
 from flowrt.testing.memory_files import MemoryFiles
 from flowrt.testing.world import ManualClock, SeededRandomness
 from tests.simulate.faults import Call, DiedError, Faults, InjectedError
@@ -100,6 +102,8 @@ class Process:
         self.chance = random.Random(f"{machine.seed} process {self.number}")
         self.outputs: dict[str, JobOutput[Any]] = {}
         """The outputs of the flow that runs here."""
+        self.letters: dict[str, Stream[DeadLetter]] = {}
+        """The dead letters of its steps that have a tag of their own, by tag."""
         self.files = ProcessFiles(self)
         self.world = World(
             machine.clock,
@@ -164,12 +168,12 @@ class Process:
         if self.alive and self.chance.random() < 0.1:
             await sleep_ms(self.machine.clock, self.chance.choice([1, 5, 20]))
 
-    def stumble(self) -> None:
+    def stumble(self, error: type[Exception] = InjectedError) -> None:
         """Raise, now and then: an operator calls this where it is half done."""
         if self.alive and self.faults.stumbles and self.chance.random() < 0.02:
             self.faults.stumbles -= 1
             self._count_error("stumbles", "an operator")
-            raise InjectedError("stumbled")
+            raise error("stumbled")
 
     def at_failpoint(self, name: str) -> None:
         """Pass a failpoint."""

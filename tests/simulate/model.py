@@ -10,8 +10,11 @@ import msgspec
 
 from flowrt.testing.memory_files import MemoryFiles
 from tests.journeys.crash.judge import Verdict, judge
+from tests.simulate.ageing import Life, wrong_rows
 from tests.simulate.ends import Event
-from tests.simulate.flows import OUTPUT
+from tests.simulate.failing import Failing
+from tests.simulate.flows import OUTPUT, split_key
+from tests.simulate.letters import Letter, failures, letter_of, windows
 from tests.simulate.machine import START_MS
 from tests.simulate.operators import (
     WINDOW_MS,
@@ -19,24 +22,59 @@ from tests.simulate.operators import (
     delayed_row,
     pair_row,
     same_row,
+    timer_number,
     window_end,
 )
 from tests.simulate.outputs import OutputSpec
-from tests.simulate.spec import BROADCAST, BranchKind, BranchSpec, SinkSpec, Spec
+from tests.simulate.spec import BROADCAST, BranchKind, BranchSpec, SinkSpec, Spec, good, is_bad
 
 Rows = Iterable[Any]
 
 
-def judge_all(spec: Spec, disk: MemoryFiles) -> Verdict:
-    """Compare everything that was written with what must be."""
+def judge_all(spec: Spec, disk: MemoryFiles, counts: Counter[str]) -> Verdict:
+    """Compare everything that was written with what must be; `counts` gets what it met."""
     verdict = Verdict()
+    failed = list(failures(spec))
+    for sink in spec.letters:
+        verdict.add(_judge_letters(spec, sink, failed, written(sink, disk), counts))
+    counts["records skipped"] += sum(failing.action == "skip" for failing, _ in failed)
     for branch in spec.branches:
         for sink in branch.sinks:
-            found = _judge(spec, branch, sink, written(sink, disk))
-            found.examples = [f"{sink.name}: {example}" for example in found.examples]
-            verdict.add(found)
+            verdict.add(_named(sink, _judge(spec, branch, sink, written(sink, disk), counts)))
         for output in branch.outputs:
             verdict.add(_judge_output(spec, branch, output))
+    return verdict
+
+
+def _judge_letters(
+    spec: Spec,
+    sink: SinkSpec,
+    failed: list[tuple[Failing, Letter]],
+    got: list[bytes],
+    counts: Counter[str],
+) -> Verdict:
+    counts["letters"] += len(got)
+    letters = [
+        letter
+        for failing, letter in failed
+        if failing.action == "dead_letter" and failing.tag == sink.takes
+    ]
+    found = judge(
+        map(msgspec.json.encode, letters),
+        [msgspec.json.encode(letter_of(line)) for line in got],
+    )
+    return _named(sink, _as_delivered(spec, found))
+
+
+def _named(sink: SinkSpec, verdict: Verdict) -> Verdict:
+    verdict.examples = [f"{sink.name}: {example}" for example in verdict.examples]
+    return verdict
+
+
+def _as_delivered(spec: Spec, verdict: Verdict) -> Verdict:
+    if spec.delivery == "at_least_once":
+        verdict.repeated = 0
+        verdict.examples = [line for line in verdict.examples if line.startswith("lost")]
     return verdict
 
 
@@ -59,22 +97,23 @@ def written(sink: SinkSpec, disk: MemoryFiles) -> list[bytes]:
     return [line for part in sorted(parts) for line in disk.contents(part).splitlines()]
 
 
-def _judge(spec: Spec, branch: BranchSpec, sink: SinkSpec, got: list[bytes]) -> Verdict:
+def _judge(
+    spec: Spec, branch: BranchSpec, sink: SinkSpec, got: list[bytes], counts: Counter[str]
+) -> Verdict:
     expected = [msgspec.json.encode(row) for row in _expected(spec, branch, sink)]
     if branch.kind == "tally":
         got = _one_tally(got)
     seen = Verdict()
     if branch.kind in BROADCAST:
         got = _without_rules(got, branch, sink, seen)
+    if branch.life is not None:
+        got = _without_seen(got, spec.good_events(branch), branch.life, seen, counts)
     # A timer of processing time that is due when the input ends may never fire; none fires twice.
     complete = sink.takes != "ticks"
     numbered = _number if branch.is_numbered and sink.roll_epochs == 1 else None
     verdict = judge(expected, got, numbered, complete=complete)
     verdict.add(seen)
-    if spec.delivery == "at_least_once":
-        verdict.repeated = 0
-        verdict.examples = [line for line in verdict.examples if line.startswith("lost")]
-    return verdict
+    return _as_delivered(spec, verdict)
 
 
 def _number(line: bytes) -> tuple[Hashable, int]:
@@ -87,19 +126,32 @@ def _without_rules(
 ) -> list[bytes]:
     """Judge the rules that rows saw: each rule once, and no fewer than the row of a key before."""
     assert branch.right is not None
-    most = len(branch.right.events())
+    rules = good(branch.failing, branch.right.events())
+    counted = {0: 0} | {rule.number + 1: count for count, rule in enumerate(rules, 1)}
     seen: dict[str, int] = {}
     rows = []
     for line in lines:
         who, (number, last, count) = msgspec.json.decode(line)
         rows.append(msgspec.json.encode([who, number]))
-        verdict.wrong += not 0 <= last == count <= most
+        verdict.wrong += counted.get(last) != count
         goes_back = branch.is_numbered and sink.roll_epochs == 1 and last < seen.get(str(who), 0)
         verdict.reordered += goes_back
         seen[str(who)] = last
-        if last != count or goes_back:
-            verdict.examples.append(f"rules: {line.decode()} of {most}")
+        if counted.get(last) != count or goes_back:
+            verdict.examples.append(f"rules: {line.decode()} of {len(rules)}")
     return rows
+
+
+def _without_seen(
+    lines: list[bytes], events: list[Event], life: Life, verdict: Verdict, counts: Counter[str]
+) -> list[bytes]:
+    """Judge what rows saw of state that expires."""
+    rows = [msgspec.json.decode(line) for line in lines]
+    wrong, expired = wrong_rows(life, events, rows)
+    counts["expired"] += expired
+    verdict.wrong += len(wrong)
+    verdict.examples += [f"expired: {line}" for line in wrong[:5]]
+    return [msgspec.json.encode([key, number]) for key, (number, _, _) in rows]
 
 
 def _one_tally(lines: list[bytes]) -> list[bytes]:
@@ -109,15 +161,18 @@ def _one_tally(lines: list[bytes]) -> list[bytes]:
 
 
 def _expected(spec: Spec, branch: BranchSpec, sink: SinkSpec) -> Rows:
-    events = spec.events(branch)
+    events = spec.good_events(branch)
     if sink.takes == "odd":
         return [same_row(event) for event in events if event.number % 2]
     if sink.takes == "ticks":
-        windows = {(event.key, (window_end(event) - START_MS) // WINDOW_MS) for event in events}
-        return [["tick", key, window] for key, window in windows]
+        return [["tick", key, (end - START_MS) // WINDOW_MS] for key, end in windows(events)]
     if branch.kind == "joined":
         assert branch.right is not None
-        return _joined(events, branch.right.events())
+        return _joined(events, good(branch.failing, branch.right.events()))
+    if branch.kind == "windows":
+        return _windows(events, branch.failing)
+    if branch.kind == "reduce":
+        return _reduced(spec.events(branch), branch.failing)
     return MODELS[branch.kind](events)
 
 
@@ -135,7 +190,7 @@ def _fold(first: Callable[[Event], Any], add: Callable[[Any, Event], Any]) -> An
     def rows(events: list[Event]) -> Rows:
         folded: dict[Any, Any] = {}
         for event in events:
-            key = event.split, event.key, event.copy
+            key = split_key(event)
             folded[key] = add(folded[key], event) if key in folded else first(event)
             yield key, folded[key]
 
@@ -154,14 +209,33 @@ def _recount(events: list[Event]) -> Rows:
         yield number % 3, counted[number % 3]
 
 
-def _windows(events: list[Event]) -> Rows:
+def _reduced(events: list[Event], failing: Failing | None) -> Rows:
+    kept: dict[Any, Event] = {}
+    for event in events:
+        key = split_key(event)
+        if key not in kept:
+            kept[key] = event
+        elif is_bad(failing, event.number):
+            continue
+        elif event.number % 3:
+            kept[key] = event
+        yield key, kept[key]
+
+
+def _windows(events: list[Event], failing: Failing | None) -> Rows:
     members: dict[tuple[int, int], list[Event]] = defaultdict(list)
     by_key: dict[int, list[Event]] = defaultdict(list)
+    left: dict[int, list[Event]] = defaultdict(list)
     for event in events:
         members[event.key, window_end(event)].append(event)
         by_key[event.key].append(event)
-    for (key, end), inside in members.items():
-        rows = sorted((event.split, event.number, event.copy) for event in inside)
+    for (key, end), inside in sorted(members.items()):
+        if is_bad(failing, timer_number(key, end - 1)):
+            left[key] += inside  # its timer takes back that it took them away
+            continue
+        rows = sorted(
+            (event.split, event.number, event.copy) for event in inside + left.pop(key, [])
+        )
         yield ["window", key, end - 1, sum(event.number for event in inside), rows]
     for key, all_of in by_key.items():
         numbers = [event.number for event in all_of]
@@ -173,11 +247,10 @@ MODELS: dict[BranchKind, Callable[[list[Event]], Rows]] = {
     "running": _running,
     "count": _fold(lambda event: 1, lambda count, event: count + 1),
     "max": _fold(lambda e: e.number % 13, lambda largest, e: max(largest, e.number % 13)),
-    "reduce": _fold(lambda event: event, lambda one, two: two if two.number % 3 else one),
     "recount": _recount,
-    "windows": _windows,
     "delayed": lambda events: [delayed_row(event) for event in events],
     "ruled": _fold(lambda event: 1, lambda count, event: count + 1),
     "marked": lambda events: [[same_row(event), 0] for event in events],
+    "ageing": lambda events: [(split_key(event), event.number) for event in events],
     "tally": lambda events: [["tally", len(events)]] if events else [],
 }

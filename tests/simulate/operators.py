@@ -1,7 +1,8 @@
 """What simulated flows are made of: steps, and operators with every kind of state and timer.
 
 What they emit depends on nothing but the records themselves, however those interleave. Each calls
-`Process.stumble` where it is half done: an error there must leave no trace.
+`Mishaps.stumble` where it is half done, and `fail_at` where it has written and emitted all: an
+error there must leave no trace.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from flowrt import (
 )
 from flowrt.contract.elements import MAX_TIMESTAMP
 from tests.simulate.ends import Event
-from tests.simulate.machine import START_MS, Process
+from tests.simulate.failing import Mishaps
+from tests.simulate.machine import START_MS
 
 WINDOW_MS: Final = 50
 FAR_MS: Final = START_MS + 10**9
@@ -40,8 +42,8 @@ class Same(Operator[Event, Any]):
 
     last = ValueState(Last, default=Last())
 
-    def __init__(self, process: Process) -> None:
-        self._outside = process
+    def __init__(self, outside: Mishaps) -> None:
+        self._outside = outside
 
     def process(self, event: Event, ctx: Context) -> None:
         ctx.emit(same_row(event))
@@ -49,6 +51,7 @@ class Same(Operator[Event, Any]):
         self.last.set(Last(event.number, self.last.get().records + 1))
         if event.number % 2:
             ctx.side(ODD, same_row(event))
+        self._outside.fail_at(event)
 
 
 def same_row(event: Event) -> Any:
@@ -61,8 +64,8 @@ class Running(Operator[Event, Any]):
     count = ReducingState(int.__add__, int)
     total = AggregatingState(int, int.__add__, lambda total: total, int)
 
-    def __init__(self, process: Process) -> None:
-        self._outside = process
+    def __init__(self, outside: Mishaps) -> None:
+        self._outside = outside
 
     async def process(self, event: Event, ctx: Context) -> None:
         self.count.add(1)
@@ -70,6 +73,7 @@ class Running(Operator[Event, Any]):
         self._outside.stumble()
         self.total.add(event.number)
         ctx.emit((ctx.key, (self.count.get(), self.total.get())))
+        self._outside.fail_at(event)
 
 
 class Windows(Operator[Event, Any]):
@@ -84,8 +88,8 @@ class Windows(Operator[Event, Any]):
     largest = ValueState(int, default=-1)
     total = ReducingState(int.__add__, int)
 
-    def __init__(self, process: Process) -> None:
-        self._outside = process
+    def __init__(self, outside: Mishaps) -> None:
+        self._outside = outside
 
     def process(self, event: Event, ctx: Context) -> None:
         end = window_end(event)
@@ -100,6 +104,7 @@ class Windows(Operator[Event, Any]):
         if window not in self.ticked:
             self.ticked.put(window, True)
             ctx.timers.register_processing_time(window)
+        self._outside.fail_at(event)
 
     def on_timer(self, timestamp: int, ctx: Context) -> None:
         if timestamp < START_MS - 10**6:
@@ -116,10 +121,16 @@ class Windows(Operator[Event, Any]):
         self._outside.stumble()
         ctx.emit(["window", ctx.key, timestamp, self.sums.get(timestamp + 1), inside])
         self.sums.remove(timestamp + 1)
+        self._outside.fail(timer_number(ctx.key, timestamp), ["timer", ctx.key, timestamp])
 
 
 def window_end(event: Event) -> int:
     return event.at - event.at % WINDOW_MS + WINDOW_MS
+
+
+def timer_number(key: int, timestamp: int) -> int:
+    """Return the number that says whether a window's timer fails."""
+    return key + (timestamp - START_MS) // WINDOW_MS
 
 
 class Delayed(Operator[Event, Any]):
@@ -127,15 +138,16 @@ class Delayed(Operator[Event, Any]):
 
     held = ListState(Event)
 
-    def __init__(self, process: Process) -> None:
-        self._outside = process
-        self._clock = process.machine.clock
+    def __init__(self, outside: Mishaps) -> None:
+        self._outside = outside
+        self._clock = outside.clock
 
     def process(self, event: Event, ctx: Context) -> None:
         self.held.add(event)
         ctx.timers.register_processing_time(self._clock.now_ms() + event.number % 7 * 30)
         self._outside.stumble()
         ctx.timers.register_event_time(FAR_MS)
+        self._outside.fail_at(event)
 
     def on_timer(self, timestamp: int, ctx: Context) -> None:
         for event in self.held:
@@ -151,8 +163,8 @@ def delayed_row(event: Event) -> Any:
 class Tally(Operator[Event, Any]):
     """Counts what its subtask sees, beside keyed state, and tells it when event time ends."""
 
-    def __init__(self, process: Process) -> None:
-        self._outside = process
+    def __init__(self, outside: Mishaps) -> None:
+        self._outside = outside
         self._seen = 0
 
     def snapshot(self) -> Any:
@@ -167,6 +179,7 @@ class Tally(Operator[Event, Any]):
             self._seen = sum(getattr(self, "_restored", []))
 
     async def process(self, event: Event, ctx: Context) -> None:
+        self._outside.fail_at(event)  # what is kept in an attribute cannot be taken back
         self._seen += 1
         await self._outside.dawdle()
         self._outside.stumble()
@@ -183,8 +196,8 @@ class Joined(CoOperator[Event, Event, Any]):
     lefts = ListState(Event)
     rights = ListState(Event)
 
-    def __init__(self, process: Process) -> None:
-        self._outside = process
+    def __init__(self, outside: Mishaps) -> None:
+        self._outside = outside
 
     def process_left(self, event: Event, ctx: Context) -> None:
         self.lefts.add(event)
@@ -192,6 +205,7 @@ class Joined(CoOperator[Event, Event, Any]):
         for other in self.rights:
             self._pair(event, other, ctx)
         ctx.timers.register_event_time(FAR_MS)
+        self._outside.fail_at(event)
 
     async def process_right(self, event: Event, ctx: Context) -> None:
         self.rights.add(event)
@@ -200,6 +214,7 @@ class Joined(CoOperator[Event, Event, Any]):
         for other in self.lefts:
             self._pair(other, event, ctx)
         ctx.timers.register_event_time(FAR_MS)
+        self._outside.fail_at(event)
 
     def _pair(self, left: Event, right: Event, ctx: Context) -> None:
         if are_pair(left, right):
@@ -222,14 +237,15 @@ class Rules(CoOperator[Event, Event, Any]):
 
     rules = BroadcastState(str, int)
 
-    def __init__(self, process: Process) -> None:
-        self._outside = process
+    def __init__(self, outside: Mishaps) -> None:
+        self._outside = outside
 
     async def process_right(self, rule: Event, ctx: Context) -> None:
         self.rules.put("last", rule.number + 1)
         await self._outside.dawdle()
         self._outside.stumble()
         self.rules.put("count", self.rules.get("count", 0) + 1)
+        self._outside.fail_at(rule)
 
     def seen(self) -> tuple[int, int]:
         return self.rules.get("last", 0), self.rules.get("count", 0)
@@ -244,6 +260,7 @@ class Ruled(Rules):
         self.count.add(1)
         self._outside.stumble()
         ctx.emit((ctx.key, (self.count.get(), *self.seen())))
+        self._outside.fail_at(event)
 
 
 class Marked(Rules):
@@ -252,3 +269,4 @@ class Marked(Rules):
     def process_left(self, event: Event, ctx: Context) -> None:
         self._outside.stumble()
         ctx.emit((same_row(event), (0, *self.seen())))
+        self._outside.fail_at(event)

@@ -10,8 +10,10 @@ import msgspec
 
 from flowrt.contract.snapshot import Delivery
 from flowrt.runtime.output import Policy, When
+from tests.simulate.ageing import Life, draw_life
 from tests.simulate.calls import Calls
 from tests.simulate.ends import Event, Shelf, Table
+from tests.simulate.failing import Failing, draw_failing
 from tests.simulate.machine import START_MS
 from tests.simulate.outputs import OutputSpec
 
@@ -29,6 +31,7 @@ BranchKind: TypeAlias = Literal[
     "joined",
     "ruled",
     "marked",
+    "ageing",
 ]
 SinkType: TypeAlias = Literal["file", "repeatable", "deciding", "direct"]
 
@@ -55,10 +58,12 @@ BRANCHES: Final[tuple[BranchKind, ...]] = (
     "joined",
     "ruled",
     "marked",
+    "ageing",
+    "ageing",
 )
 NUMBERED: Final[tuple[BranchKind, ...]] = ("running", "count", "ruled")
 """Branches whose rows are numbered within their key, so that their order can be judged."""
-ORDERED: Final[tuple[BranchKind, ...]] = ("running", "max", "reduce")
+ORDERED: Final[tuple[BranchKind, ...]] = ("running", "max", "reduce", "ageing")
 """Branches whose rows depend on the order of the records of a key."""
 BROADCAST: Final[tuple[BranchKind, ...]] = ("ruled", "marked")
 """Branches with rules: when which of them comes is open, so a row says what it saw."""
@@ -85,9 +90,11 @@ class Stage:
     number: int
     new_chain: bool
     calls: Calls
+    failing: Failing | None = None
 
     def __str__(self) -> str:
-        return f"{self.calls if self.kind == 'calls' else self.kind} {self.number}"
+        policy = "" if self.failing is None else f" {self.failing}"
+        return f"{self.calls if self.kind == 'calls' else self.kind} {self.number}{policy}"
 
     def apply(self, event: Event) -> list[Event]:
         if self.kind == "filter":
@@ -109,10 +116,25 @@ class SourceSpec:
 
     def events(self) -> list[Event]:
         """Return what comes out of the stages, split by split."""
+        return self.entering(len(self.stages))
+
+    def entering(self, number: int) -> list[Event]:
+        """Return what comes to a stage, split by split."""
         events = [event for split in self.shelf.splits.values() for event in split]
-        for stage in self.stages:
-            events = [out for event in events for out in stage.apply(event)]
+        for stage in self.stages[:number]:
+            passing = good(stage.failing, events)
+            events = [out for event in passing for out in stage.apply(event)]
         return events
+
+
+def good(failing: Failing | None, events: list[Event]) -> list[Event]:
+    """Return the records that a step does not fail at for good."""
+    return [event for event in events if not is_bad(failing, event.number)]
+
+
+def is_bad(failing: Failing | None, number: int) -> bool:
+    """Say whether a step drops what has this number."""
+    return failing is not None and failing.is_bad(number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +153,8 @@ class BranchSpec:
     """A line of steps behind some sources (by number), and its sinks.
 
     `right` is the second input, if any. `calls` are made for each row, in front of the sinks, by a
-    step whose parallelism stays.
+    step whose parallelism stays. `failing` is about the first step that has a user's function, and
+    `life` about how long its state lives.
     """
 
     name: str
@@ -142,6 +165,8 @@ class BranchSpec:
     calls_parallelism: int = 1
     sinks: list[SinkSpec] = field(default_factory=list)
     outputs: list[OutputSpec] = field(default_factory=list)
+    failing: Failing | None = None
+    life: Life | None = None
 
     @property
     def is_numbered(self) -> bool:
@@ -158,6 +183,8 @@ class Spec:
     branches: list[BranchSpec]
     front: int = 1
     """The parallelism up to the exchange, where it must stay."""
+    letters: list[SinkSpec] = field(default_factory=list)
+    """Where dead letters go; what a sink takes is their tag."""
 
     @property
     def keeps_front(self) -> bool:
@@ -170,7 +197,19 @@ class Spec:
         return needs_order and any(stage.kind == "calls" for stage in stages)
 
     def has_sink(self, kind: SinkType) -> bool:
-        return any(sink.kind == kind for branch in self.branches for sink in branch.sinks)
+        sinks = [*self.letters, *(sink for branch in self.branches for sink in branch.sinks)]
+        return any(sink.kind == kind for sink in sinks)
+
+    def all_sources(self) -> list[SourceSpec]:
+        """Return the sources, also those of second inputs."""
+        rights = [branch.right for branch in self.branches if branch.right is not None]
+        return [*self.sources, *rights]
+
+    def failing(self) -> list[Failing]:
+        """Return the policies of all steps that have one."""
+        policies = [stage.failing for source in self.all_sources() for stage in source.stages]
+        policies += [branch.failing for branch in self.branches]
+        return [policy for policy in policies if policy is not None]
 
     def outputs(self) -> list[OutputSpec]:
         return [output for branch in self.branches for output in branch.outputs]
@@ -178,6 +217,10 @@ class Spec:
     def events(self, branch: BranchSpec) -> list[Event]:
         """Return what reaches a branch, split by split."""
         return [event for number in branch.sources for event in self.sources[number].events()]
+
+    def good_events(self, branch: BranchSpec) -> list[Event]:
+        """Return what reaches a branch and is not bad for it."""
+        return good(branch.failing, self.events(branch))
 
     def __str__(self) -> str:
         lines = [f"delivery {self.delivery}"]
@@ -187,9 +230,12 @@ class Spec:
             lines.append(f"source {source.shelf.name}: {sizes} {stages}")
         for branch in self.branches:
             ends = [f"{sink.name} ({sink.kind})" for sink in branch.sinks]
-            steps = [branch.kind, *([] if branch.calls is None else [str(branch.calls)])]
+            steps = [
+                str(it) for it in (branch.kind, branch.failing, branch.life, branch.calls) if it
+            ]
             to = ", ".join([*ends, *map(str, branch.outputs)])
             lines.append(f"branch {branch.name} of {branch.sources}: {', '.join(steps)} to {to}")
+        lines += [f"letters {sink.name} ({sink.kind})" for sink in self.letters]
         return "\n".join(lines)
 
 
@@ -213,6 +259,9 @@ def draw_spec(chance: random.Random) -> Spec:
             branch.sinks.append(_draw_sink(spec, f"{branch.name}-{what}", what, chance))
         if branch.kind in SHOWN and not weak and chance.random() < 0.4:
             _draw_output(branch, chance)
+    tags = [failing.tag for failing in spec.failing() if failing.action == "dead_letter"]
+    for tag in dict.fromkeys(tags):
+        spec.letters.append(_draw_sink(spec, f"letters-{tag}", tag, chance))
     return spec
 
 
@@ -225,6 +274,10 @@ def _draw_branch(name: str, sources: list[int], weak: bool, chance: random.Rando
         branch.right = _draw_rules(f"{name}-rules", chance)
     if chance.random() < 0.25:
         branch.calls, branch.calls_parallelism = _draw_calls(chance), chance.randint(1, 4)
+    if chance.random() < 0.4:
+        branch.failing = draw_failing(name, chance, chance.choice([0, 0, 1, 3]))
+    if kind == "ageing":
+        branch.life = draw_life(chance)
     return branch
 
 
@@ -276,15 +329,19 @@ def _draw_source(name: str, chance: random.Random) -> SourceSpec:
             events.append(Event(f"{name}.{split}", number, key, at - late_ms))
         splits[f"{name}.{split}"] = events
     stages = [
-        Stage(
-            chance.choice(STAGES),
-            chance.choice([3, 5, 7]),
-            chance.random() < 0.3,
-            _draw_calls(chance),
-        )
-        for _ in range(chance.choice([0, 0, 1, 2, 3]))
+        _draw_stage(f"{name}-{number}", chance) for number in range(chance.choice([0, 0, 1, 2, 3]))
     ]
     return SourceSpec(Shelf(name, splits), stages, chance.choice([0, 0, 1, 2]), disorder_ms)
+
+
+def _draw_stage(name: str, chance: random.Random) -> Stage:
+    kind, number = chance.choice(STAGES), chance.choice([3, 5, 7])
+    stage = Stage(kind, number, chance.random() < 0.3, _draw_calls(chance))
+    # A batch fails with all that is in it, and that is another one each time.
+    if chance.random() > 0.3 or (kind == "calls" and stage.calls.batched):
+        return stage
+    tries = stage.calls.tries if kind == "calls" else chance.choice([0, 0, 1, 3])
+    return replace(stage, failing=draw_failing(name, chance, tries))
 
 
 def _draw_sink(spec: Spec, name: str, takes: str, chance: random.Random) -> SinkSpec:

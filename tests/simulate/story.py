@@ -16,7 +16,7 @@ from flowrt.contract.waiting import sleep_ms
 from flowrt.runtime.errors import leaves
 from tests.journeys.crash.judge import Verdict
 from tests.simulate.ends import ViolationError
-from tests.simulate.faults import DiedError, Faults, InjectedError, draw_faults
+from tests.simulate.faults import DiedError, Faults, InjectedError, draw_errors, draw_faults
 from tests.simulate.flows import build_flow
 from tests.simulate.loops import Loop, run_simulated
 from tests.simulate.machine import Machine, Process, current
@@ -74,8 +74,8 @@ def run_seed(seed: int, *, keep_trace: bool = False) -> Result:
         raise BadRunError(note, machine.trace) from error
     finally:
         arm_failpoints(None)
+    verdict = judge_all(story.spec, machine.disk, machine.counts)
     counts = dict(machine.counts)
-    verdict = judge_all(story.spec, machine.disk)
     return Result(
         seed,
         loop,
@@ -114,16 +114,19 @@ class Story:
             await self._last_life()
 
     async def _last_life(self) -> None:
-        """Run to the end of the input, undisturbed."""
+        """Run to the end of the input, disturbed by nothing that a restart would not mend."""
         restore = self.restore
-        last = Life(self, Faults(), "run", 0, take_over=False)
+        last = self._mended_life()
         await last.live()
         if restore is not None and last.state != "finished":
             # A life before brought the savepoint in: now it must do without it.
-            last = Life(self, Faults(), "run", 0, take_over=False)
+            last = self._mended_life()
             await last.live()
         if last.state != "finished":
             raise ViolationError(f"an undisturbed life ended {last.state}, not finished")
+
+    def _mended_life(self) -> Life:
+        return Life(self, draw_errors(self.chance), "run", 0, take_over=False, restarts=True)
 
     def _draw_life(self) -> Life:
         chance = self.chance
@@ -142,6 +145,8 @@ class Life:
     ending: Ending
     after_ms: int
     take_over: bool
+    restarts: bool = False
+    """Whether an error surely begins another attempt; else that is drawn."""
 
     def __post_init__(self) -> None:
         self.machine = self.story.machine
@@ -190,7 +195,8 @@ class Life:
 
     async def _run_job(self, readers: TaskGroup, readings: list[Reading]) -> None:
         flow = build_flow(self.story.spec, self.process)
-        restart = FixedDelay("50ms", attempts=20) if self.chance.random() < 0.6 else NoRestart()
+        restarts = self.restarts or self.chance.random() < 0.6
+        restart = FixedDelay("50ms", attempts=20) if restarts else NoRestart()
         async with flowrt.start(
             flow,
             checkpoints=self.story.folder,

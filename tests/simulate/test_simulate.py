@@ -17,9 +17,11 @@ from typing import Any
 import pytest
 
 from flowrt.checkpoint import disk
+from flowrt.contract.undo import UndoLog
 from flowrt.dataflow.in_flight_snapshot import SnapshotForm
 from flowrt.dataflow.inputs import Inputs
 from flowrt.runtime.output import JobOutput
+from flowrt.state.ages import Ages, Timed, TimedCodec, without_time
 from flowrt.state.broadcast import BroadcastStates
 from tests.simulate.ends import TableSink
 from tests.simulate.report import FIGURES, Figures, again
@@ -141,7 +143,7 @@ def test_it_finds_barriers_that_are_not_aligned(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr("flowrt.runtime.wiring.Inputs", unaligned)
 
-    assert finds("surplus: [")
+    assert finds("surplus: [", first=40)
 
 
 @pytest.mark.skipif(SEED != "", reason="SEED asks for one seed only")
@@ -155,7 +157,7 @@ def test_it_finds_records_in_flight_that_are_forgotten(monkeypatch: pytest.Monke
 def test_it_finds_rules_that_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BroadcastStates, "restore", lambda self, states: None)
 
-    assert finds("rules: [", first=20)
+    assert finds("rules: [", first=10)
 
 
 @pytest.mark.skipif(SEED != "", reason="SEED asks for one seed only")
@@ -166,7 +168,34 @@ def test_it_finds_an_output_that_shows_an_epoch_again(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(JobOutput, "commit", commit)
 
-    assert finds("gave what is not in the table", first=2138)
+    assert finds("gave what is not in the table", first=20)
+
+
+@pytest.mark.skipif(SEED != "", reason="SEED asks for one seed only")
+def test_it_finds_errors_that_leave_a_trace_in_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(UndoLog, "take_back", lambda self: self.rest())
+
+    assert finds("surplus: [", first=10)
+
+
+@pytest.mark.skipif(SEED != "", reason="SEED asks for one seed only")
+def test_it_finds_state_that_begins_a_new_life_at_a_restore(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def restore(self: TimedCodec, data: bytes) -> Any:
+        return Timed(self._ages.now(), self.inner.restore(without_time(data)))
+
+    monkeypatch.setattr(TimedCodec, "restore", restore)
+
+    assert finds("expired: ", first=20)
+
+
+@pytest.mark.skipif(SEED != "", reason="SEED asks for one seed only")
+def test_it_finds_expired_state_that_takes_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    due = Ages.due
+    monkeypatch.setattr(Ages, "due", lambda self: due(self) if self.is_processing else iter(()))
+
+    assert finds("what expired still takes memory", first=35)
 
 
 def finds(what: str, first: int = 0) -> bool:
