@@ -1,7 +1,7 @@
 """What do the metrics of each operator leave of the chain bench's throughput?
 
-In turns, with the close looks of `flowrt/dataflow/samples.py` and without; in processor time, for
-the difference is smaller than what other programs on the machine make.
+In turns, with the close looks of `flowrt/dataflow/chains/samples.py` and without; in processor
+time, for the difference is smaller than what other programs on the machine make.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from bench.chain import is_even, plus_one
 from bench.measure import Answer, NullSink, millions
 from flowrt import Flow, run
-from flowrt.dataflow import samples
+from flowrt.dataflow.chains import samples
 
 RECORDS = 1_000_000
 PAIRS = 30

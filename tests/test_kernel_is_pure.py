@@ -27,7 +27,7 @@ BANNED_BUILTINS = {
 # Module name -> builtins that it may use all the same, each line with its reason beside it.
 ALLOWED: dict[str, frozenset[str]] = {
     # A chain of plain functions is fused into one generated function: our text, no user's.
-    "flowrt.dataflow.fuse": frozenset({"exec"}),
+    "flowrt.dataflow.chains.fuse": frozenset({"exec"}),
 }
 
 

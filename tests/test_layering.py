@@ -142,8 +142,8 @@ def test_a_wrong_import_is_named(name: str, source: str, line: str) -> None:
     ("name", "source"),
     [
         ("flowrt.contract.operator", "from flowrt.contract.elements import Watermark"),
-        ("flowrt.dataflow.channel", "from flowrt.contract import Barrier"),
-        ("flowrt.dataflow.channel", "from .timers import Timers"),
+        ("flowrt.dataflow.channels.channel", "from flowrt.contract import Barrier"),
+        ("flowrt.dataflow.channels.channel", "from .timers import Timers"),
         ("flowrt.runtime.job", "from flowrt import checkpoint, dataflow, graph, schedulers, state"),
         ("flowrt.testing.drive", "from flowrt.runtime.clock import Clock"),
         ("flowrt.cli", "from flowrt import Flow"),

@@ -1,6 +1,6 @@
 """The river: the in-band path of records, in flow order.
 
-`source_task`, `channel`, `inputs` (alignment and the watermark's minimum), `chain` and `fuse` (the
-operators of one task as one function), `operator_task`, `outputs`, `sink_task`; beside them
-`timers`.
+`sources` reads splits and sends; `channels` lie between tasks (`inputs` aligns barriers and has the
+watermark's minimum, `outputs` deals out); `chains` are the operators of one task, fused into one
+function, with their timers; `tasks` take what comes, make calls, write to sinks.
 """

@@ -18,9 +18,9 @@ from flowrt.contract.logs import flow_log, operator_name
 from flowrt.contract.sink import Committable, SinkContext
 from flowrt.contract.snapshot import CoordinatorMessage, TaskMessage
 from flowrt.contract.steps import Connect, Process
-from flowrt.dataflow.async_task import AsyncTask
-from flowrt.dataflow.sink_task import SinkTask
-from flowrt.dataflow.source_task import SourceTask
+from flowrt.dataflow.sources.source_task import SourceTask
+from flowrt.dataflow.tasks.async_task import AsyncTask
+from flowrt.dataflow.tasks.sink_task import SinkTask
 from flowrt.graph.check import declared_states, made
 from flowrt.graph.nodes import Plan, SinkNode, StepNode
 from flowrt.runtime.errors import asked, single

@@ -13,11 +13,11 @@ from typing import Final, Literal
 
 from flowrt.contract.elements import MAX_TIMESTAMP, MIN_TIMESTAMP
 from flowrt.contract.world import Clock
-from flowrt.dataflow.async_task import AsyncTask
-from flowrt.dataflow.samples import StepFigures
-from flowrt.dataflow.sink_task import SinkTask
-from flowrt.dataflow.source_task import SourceTask
-from flowrt.dataflow.task_times import TaskTimes
+from flowrt.dataflow.chains.samples import StepFigures
+from flowrt.dataflow.sources.source_task import SourceTask
+from flowrt.dataflow.tasks.async_task import AsyncTask
+from flowrt.dataflow.tasks.sink_task import SinkTask
+from flowrt.dataflow.tasks.task_times import TaskTimes
 from flowrt.runtime.bottleneck import Pressure, Subtask, bottleneck
 from flowrt.runtime.status import Bottleneck, OperatorMetrics, TaskMetrics
 from flowrt.runtime.wiring import AnyTask

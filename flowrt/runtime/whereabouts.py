@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Any, Final
 
-from flowrt.dataflow.async_task import AsyncTask
-from flowrt.dataflow.chain import Chain
-from flowrt.dataflow.part import Part
-from flowrt.dataflow.sink_task import SinkTask
-from flowrt.dataflow.source_reading import SourceReading
-from flowrt.dataflow.source_task import SourceTask
+from flowrt.dataflow.chains.chain import Chain
+from flowrt.dataflow.chains.part import Part
+from flowrt.dataflow.sources.source_reading import SourceReading
+from flowrt.dataflow.sources.source_task import SourceTask
+from flowrt.dataflow.tasks.async_task import AsyncTask
+from flowrt.dataflow.tasks.sink_task import SinkTask
 from flowrt.runtime.wiring import AnyTask
 
 _KERNEL: Final = tuple(

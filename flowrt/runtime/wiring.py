@@ -26,21 +26,21 @@ from flowrt.contract.state import group_range
 from flowrt.contract.steps import Connect, Fold, MapAsync, Process
 from flowrt.contract.tracing import Tracer
 from flowrt.contract.world import World
-from flowrt.dataflow.acknowledge import Desk
-from flowrt.dataflow.async_task import AsyncSetup, AsyncTask
-from flowrt.dataflow.broadcast_snapshot import holds_states
-from flowrt.dataflow.chain import Chain
-from flowrt.dataflow.channel import Channel
-from flowrt.dataflow.in_flight_snapshot import SnapshotForm, holds_calls, share_of
-from flowrt.dataflow.inputs import Inputs
-from flowrt.dataflow.judge import Judge
-from flowrt.dataflow.operator_task import OperatorTask
-from flowrt.dataflow.outputs import KeyGroup, Outputs, Partitioner, partitioner
-from flowrt.dataflow.parking import ParkingSpot, parking_spot
-from flowrt.dataflow.part import StepSetup
-from flowrt.dataflow.sink_task import SinkTask
-from flowrt.dataflow.source_task import SourceTask
-from flowrt.dataflow.traces import Traces
+from flowrt.dataflow.chains.broadcast_snapshot import holds_states
+from flowrt.dataflow.chains.chain import Chain
+from flowrt.dataflow.chains.judge import Judge
+from flowrt.dataflow.chains.part import StepSetup
+from flowrt.dataflow.channels.channel import Channel
+from flowrt.dataflow.channels.inputs import Inputs
+from flowrt.dataflow.channels.outputs import KeyGroup, Outputs, Partitioner, partitioner
+from flowrt.dataflow.channels.parking import ParkingSpot, parking_spot
+from flowrt.dataflow.sources.source_task import SourceTask
+from flowrt.dataflow.tasks.acknowledge import Desk
+from flowrt.dataflow.tasks.async_task import AsyncSetup, AsyncTask
+from flowrt.dataflow.tasks.in_flight_snapshot import SnapshotForm, holds_calls, share_of
+from flowrt.dataflow.tasks.operator_task import OperatorTask
+from flowrt.dataflow.tasks.sink_task import SinkTask
+from flowrt.dataflow.tasks.traces import Traces
 from flowrt.graph.nodes import Edge, Plan, SinkNode, StepNode, TaskPlan
 from flowrt.runtime.errors import asked
 

@@ -14,11 +14,11 @@ from flowrt.contract.failures import failures
 from flowrt.contract.on_error import tries_of
 from flowrt.contract.steps import MapAsync
 from flowrt.contract.world import World
-from flowrt.dataflow.blame import operator_error
-from flowrt.dataflow.chain import Chain, Cut
-from flowrt.dataflow.in_flight import Call, Failed, InFlight
-from flowrt.dataflow.in_flight_snapshot import SnapshotForm, share_of
-from flowrt.dataflow.judge import Judge
+from flowrt.dataflow.chains.blame import operator_error
+from flowrt.dataflow.chains.chain import Chain, Cut
+from flowrt.dataflow.chains.judge import Judge
+from flowrt.dataflow.tasks.in_flight import Call, Failed, InFlight
+from flowrt.dataflow.tasks.in_flight_snapshot import SnapshotForm, share_of
 from flowrt.state.key_groups import key_group
 from flowrt.state.values import DescribedValues
 from flowrt.testing.run_flow import passing_time

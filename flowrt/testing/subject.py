@@ -16,10 +16,10 @@ from flowrt.contract.snapshot import Block, Frozen, StateFile
 from flowrt.contract.state import BroadcastState, group_range, owner_of_group
 from flowrt.contract.steps import Connect, Fold, KeyBy, MapAsync, Process, Step
 from flowrt.contract.world import World
-from flowrt.dataflow.chain import Chain, Cut
-from flowrt.dataflow.inputs import WatermarkMinimum
-from flowrt.dataflow.judge import Judge
-from flowrt.dataflow.part import StepSetup
+from flowrt.dataflow.chains.chain import Chain, Cut
+from flowrt.dataflow.chains.judge import Judge
+from flowrt.dataflow.chains.part import StepSetup
+from flowrt.dataflow.channels.inputs import WatermarkMinimum
 from flowrt.graph.check import declared_states
 from flowrt.state.broadcast import BroadcastStates
 from flowrt.state.key_groups import key_group

@@ -10,12 +10,12 @@ from anyio import create_task_group
 
 from flowrt.contract.elements import Barrier, EndOfStream, Records
 from flowrt.contract.snapshot import OpenEpoch
-from flowrt.dataflow.async_task import PATIENCE_MS, AsyncSetup, AsyncTask
-from flowrt.dataflow.channel import Channel
-from flowrt.dataflow.in_flight_snapshot import SnapshotForm, share_of
-from flowrt.dataflow.inputs import Inputs
-from flowrt.dataflow.outputs import Forward, Outputs
-from flowrt.dataflow.parking import ParkingSpot, parking_spot
+from flowrt.dataflow.channels.channel import Channel
+from flowrt.dataflow.channels.inputs import Inputs
+from flowrt.dataflow.channels.outputs import Forward, Outputs
+from flowrt.dataflow.channels.parking import ParkingSpot, parking_spot
+from flowrt.dataflow.tasks.async_task import PATIENCE_MS, AsyncSetup, AsyncTask
+from flowrt.dataflow.tasks.in_flight_snapshot import SnapshotForm, share_of
 from flowrt.state.key_groups import key_group
 from flowrt.state.values import DescribedValues
 from tests.dataflow.kit import Letters, Reception, chain_of, settle

@@ -25,11 +25,11 @@ from flowrt.contract.snapshot import (
 from flowrt.contract.source import Chunk, Position, Source, SourceContext, Split
 from flowrt.contract.steps import Fold, Process, Step
 from flowrt.contract.world import World
-from flowrt.dataflow.acknowledge import Desk
-from flowrt.dataflow.chain import Chain, Downstream
-from flowrt.dataflow.channel import Channel
-from flowrt.dataflow.parking import ParkingSpot, parking_spot
-from flowrt.dataflow.part import StepSetup
+from flowrt.dataflow.chains.chain import Chain, Downstream
+from flowrt.dataflow.chains.part import StepSetup
+from flowrt.dataflow.channels.channel import Channel
+from flowrt.dataflow.channels.parking import ParkingSpot, parking_spot
+from flowrt.dataflow.tasks.acknowledge import Desk
 from flowrt.state.memory import MemoryBackend
 from flowrt.testing.world import ManualClock, manual_world
 

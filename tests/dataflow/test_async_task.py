@@ -23,9 +23,9 @@ from flowrt.contract.operator import Context, Operator
 from flowrt.contract.snapshot import EpochCommitted, OpenEpoch
 from flowrt.contract.state import KEY_GROUPS, owner_of_group
 from flowrt.contract.steps import Fold, KeyBy, Map, Process
-from flowrt.dataflow import async_task
-from flowrt.dataflow.async_task import PATIENCE_MS
-from flowrt.dataflow.in_flight_snapshot import holds_calls, share_of
+from flowrt.dataflow.tasks import async_task
+from flowrt.dataflow.tasks.async_task import PATIENCE_MS
+from flowrt.dataflow.tasks.in_flight_snapshot import holds_calls, share_of
 from flowrt.runtime.errors import single
 from flowrt.state.key_groups import key_group
 from tests.dataflow.async_kit import CODEC, LAST, Stage, in_order, pairs, shown

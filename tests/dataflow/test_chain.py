@@ -23,7 +23,7 @@ from flowrt.contract.steps import (
     Step,
 )
 from flowrt.contract.time import WatermarkStrategy
-from flowrt.dataflow.run_length import RUN_LIMIT
+from flowrt.dataflow.channels.run_length import RUN_LIMIT
 from flowrt.state.memory import MemoryBackend
 from flowrt.testing.world import ManualClock, manual_world
 from tests.dataflow.kit import (

@@ -17,9 +17,9 @@ from flowrt.contract.elements import (
     Sampled,
     Watermark,
 )
-from flowrt.dataflow.channel import Channel
-from flowrt.dataflow.parking import parking_spot
-from flowrt.dataflow.run_length import RUN_LIMIT
+from flowrt.dataflow.channels.channel import Channel
+from flowrt.dataflow.channels.parking import parking_spot
+from flowrt.dataflow.channels.run_length import RUN_LIMIT
 from tests.dataflow.kit import settle
 
 pytestmark = pytest.mark.anyio

@@ -11,7 +11,7 @@ from flowrt.contract.elements import MIN_TIMESTAMP
 from flowrt.contract.errors import OperatorError
 from flowrt.contract.steps import AssignTimestamps
 from flowrt.contract.time import BoundedOutOfOrderness, WatermarkStrategy
-from flowrt.dataflow.event_time import EventTime, event_times
+from flowrt.dataflow.chains.event_time import EventTime, event_times
 from flowrt.testing.world import ManualClock
 
 BY_VALUE: WatermarkStrategy[Any] = WatermarkStrategy.bounded_out_of_orderness(

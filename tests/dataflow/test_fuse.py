@@ -15,9 +15,9 @@ from flowrt.contract.elements import Records
 from flowrt.contract.operator import Context, OutputTag
 from flowrt.contract.steps import AssignTimestamps, Filter, FlatMap, Fold, KeyBy, Map, Step
 from flowrt.contract.time import WatermarkStrategy
-from flowrt.dataflow.fuse import fuse
-from flowrt.dataflow.part import Part, is_coroutine
-from flowrt.dataflow.run_length import RUN_LIMIT
+from flowrt.dataflow.chains.fuse import fuse
+from flowrt.dataflow.chains.part import Part, is_coroutine
+from flowrt.dataflow.channels.run_length import RUN_LIMIT
 from flowrt.state.memory import MemoryBackend
 from tests.dataflow.kit import Collected, chain_of, emit_twice, process, record, setup, side
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from flowrt.contract.elements import MIN_TIMESTAMP, Barrier, EndOfStream, Records, Watermark
-from flowrt.dataflow.channel import Channel
-from flowrt.dataflow.inputs import Alignment, Inputs, WatermarkMinimum
-from flowrt.dataflow.parking import parking_spot
+from flowrt.dataflow.channels.channel import Channel
+from flowrt.dataflow.channels.inputs import Alignment, Inputs, WatermarkMinimum
+from flowrt.dataflow.channels.parking import parking_spot
 
 
 def test_a_barrier_is_complete_when_every_input_delivered_it() -> None:

@@ -15,9 +15,9 @@ from flowrt.contract.operator import Context, Operator, OutputTag
 from flowrt.contract.retry import FixedDelay, NoRestart
 from flowrt.contract.state import ValueState
 from flowrt.contract.steps import Filter, FlatMap, Fold, KeyBy, Map, Process, Step
-from flowrt.dataflow.chain import Chain
-from flowrt.dataflow.judge import TOLD_EVERY_NS
-from flowrt.dataflow.part import StepSetup
+from flowrt.dataflow.chains.chain import Chain
+from flowrt.dataflow.chains.judge import TOLD_EVERY_NS
+from flowrt.dataflow.chains.part import StepSetup
 from flowrt.state.key_groups import key_group
 from flowrt.testing.world import ManualClock, manual_world
 from tests.dataflow.kit import Collected, chain_of, process, settle, setup

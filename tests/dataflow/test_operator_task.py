@@ -23,12 +23,12 @@ from flowrt.contract.elements import (
 from flowrt.contract.errors import OperatorError
 from flowrt.contract.operator import Context, Operator
 from flowrt.contract.steps import FlatMap, Fold, KeyBy, Map, Process
-from flowrt.dataflow.channel import Channel
-from flowrt.dataflow.inputs import Inputs
-from flowrt.dataflow.operator_task import OperatorTask
-from flowrt.dataflow.outputs import Forward, Outputs
-from flowrt.dataflow.parking import parking_spot
-from flowrt.dataflow.run_length import RUN_LIMIT
+from flowrt.dataflow.channels.channel import Channel
+from flowrt.dataflow.channels.inputs import Inputs
+from flowrt.dataflow.channels.outputs import Forward, Outputs
+from flowrt.dataflow.channels.parking import parking_spot
+from flowrt.dataflow.channels.run_length import RUN_LIMIT
+from flowrt.dataflow.tasks.operator_task import OperatorTask
 from tests.dataflow.kit import Letters, Reception, SlowWriter, chain_of, process, settle, setup
 
 pytestmark = pytest.mark.anyio

@@ -10,9 +10,16 @@ from anyio import create_task_group
 
 from flowrt.contract.elements import Barrier, Idle, Records, Watermark
 from flowrt.contract.state import KEY_GROUPS, owner_of_group
-from flowrt.dataflow.channel import Channel
-from flowrt.dataflow.outputs import Forward, Hash, Outputs, Partitioner, Rebalance, partitioner
-from flowrt.dataflow.run_length import RUN_LIMIT
+from flowrt.dataflow.channels.channel import Channel
+from flowrt.dataflow.channels.outputs import (
+    Forward,
+    Hash,
+    Outputs,
+    Partitioner,
+    Rebalance,
+    partitioner,
+)
+from flowrt.dataflow.channels.run_length import RUN_LIMIT
 from flowrt.state.key_groups import key_group
 from tests.dataflow.kit import Reception, settle
 

@@ -7,7 +7,7 @@ import pytest
 from anyio import create_task_group
 from anyio.lowlevel import checkpoint
 
-from flowrt.dataflow.parking import ParkingSpot, parking_spot
+from flowrt.dataflow.channels.parking import ParkingSpot, parking_spot
 from tests.dataflow.kit import settle
 
 pytestmark = pytest.mark.anyio

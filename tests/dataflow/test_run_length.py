@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowrt.dataflow.run_length import FIRST, LONG_NS, RUN_LIMIT, RunLength
+from flowrt.dataflow.channels.run_length import FIRST, LONG_NS, RUN_LIMIT, RunLength
 
 
 def test_quick_runs_make_it_grow_to_the_longest() -> None:

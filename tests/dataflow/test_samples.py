@@ -11,9 +11,9 @@ from flowrt.contract.elements import Records
 from flowrt.contract.operator import Context
 from flowrt.contract.steps import Filter, FlatMap, Fold, KeyBy, Map, one, one_more
 from flowrt.contract.world import World
-from flowrt.dataflow import samples
-from flowrt.dataflow.chain import Chain
-from flowrt.dataflow.samples import (
+from flowrt.dataflow.chains import samples
+from flowrt.dataflow.chains.chain import Chain
+from flowrt.dataflow.chains.samples import (
     FAR_BEYOND,
     FIRST_LOOK,
     LOOK_ONE_IN,

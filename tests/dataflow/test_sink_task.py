@@ -11,10 +11,10 @@ from anyio import create_task_group
 
 from flowrt.contract.elements import Barrier, EndOfStream, Idle, Records, Watermark
 from flowrt.contract.errors import SinkError
-from flowrt.dataflow.channel import Channel
-from flowrt.dataflow.inputs import Inputs
-from flowrt.dataflow.parking import parking_spot
-from flowrt.dataflow.sink_task import SinkTask
+from flowrt.dataflow.channels.channel import Channel
+from flowrt.dataflow.channels.inputs import Inputs
+from flowrt.dataflow.channels.parking import parking_spot
+from flowrt.dataflow.tasks.sink_task import SinkTask
 from tests.dataflow.kit import Letters, settle
 
 pytestmark = pytest.mark.anyio

@@ -11,8 +11,8 @@ from flowrt.contract.elements import MIN_TIMESTAMP
 from flowrt.contract.snapshot import SplitState
 from flowrt.contract.source import UNKNOWN, Split
 from flowrt.contract.time import WatermarkStrategy
-from flowrt.dataflow.source_splits import FORGET_AFTER_MS, Splits, twice_listed
-from flowrt.dataflow.split_run import SplitRun
+from flowrt.dataflow.sources.source_splits import FORGET_AFTER_MS, Splits, twice_listed
+from flowrt.dataflow.sources.split_run import SplitRun
 
 MONOTONOUS = WatermarkStrategy.monotonous()
 NOW = 1_000

@@ -24,9 +24,9 @@ from flowrt.contract.snapshot import EpochCommitted, OpenEpoch, SplitState
 from flowrt.contract.source import Chunk, Position, SourceContext, Split
 from flowrt.contract.steps import AssignTimestamps, FlatMap, Map
 from flowrt.contract.time import BoundedOutOfOrderness, WatermarkStrategy
-from flowrt.dataflow.outputs import Forward, Outputs
-from flowrt.dataflow.source_splits import FORGET_AFTER_MS
-from flowrt.dataflow.source_task import SourceTask
+from flowrt.dataflow.channels.outputs import Forward, Outputs
+from flowrt.dataflow.sources.source_splits import FORGET_AFTER_MS
+from flowrt.dataflow.sources.source_task import SourceTask
 from tests.dataflow.kit import (
     FedSource,
     Feed,

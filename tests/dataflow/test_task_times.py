@@ -8,9 +8,9 @@ import anyio
 import pytest
 
 from flowrt.contract.elements import Records
-from flowrt.dataflow.channel import Channel
-from flowrt.dataflow.parking import parking_spot
-from flowrt.dataflow.task_times import TaskTimes, resting
+from flowrt.dataflow.channels.channel import Channel
+from flowrt.dataflow.channels.parking import parking_spot
+from flowrt.dataflow.tasks.task_times import TaskTimes, resting
 from flowrt.testing import ManualClock
 from tests.dataflow.kit import settle
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flowrt.dataflow.throttle import Throttle
+from flowrt.dataflow.sources.throttle import Throttle
 
 
 def test_records_are_spread_evenly() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from flowrt.contract.errors import StateError
 from flowrt.contract.undo import UndoLog
-from flowrt.dataflow.timers import TimerQueue
+from flowrt.dataflow.chains.timers import TimerQueue
 from flowrt.state.memory import MemoryBackend
 from tests.state.kit import Scope, restored, snapshot
 

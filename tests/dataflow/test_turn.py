@@ -6,7 +6,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from flowrt.dataflow.turn import Turn
+from flowrt.dataflow.sources.turn import Turn
 
 pytestmark = pytest.mark.anyio
 

@@ -14,13 +14,13 @@ from flowrt.contract.operator import Context, CoOperator
 from flowrt.contract.snapshot import OperatorSnapshot
 from flowrt.contract.state import BroadcastState, ValueState
 from flowrt.contract.steps import Connect, Map
-from flowrt.dataflow.broadcast_snapshot import holds_states
-from flowrt.dataflow.channel import Channel
-from flowrt.dataflow.inputs import Inputs, LeftWatermark
-from flowrt.dataflow.operator_task import OperatorTask
-from flowrt.dataflow.outputs import Broadcast, Forward, Outputs, Rebalance, partitioner
-from flowrt.dataflow.parking import parking_spot
-from flowrt.dataflow.part import StepSetup
+from flowrt.dataflow.chains.broadcast_snapshot import holds_states
+from flowrt.dataflow.chains.part import StepSetup
+from flowrt.dataflow.channels.channel import Channel
+from flowrt.dataflow.channels.inputs import Inputs, LeftWatermark
+from flowrt.dataflow.channels.outputs import Broadcast, Forward, Outputs, Rebalance, partitioner
+from flowrt.dataflow.channels.parking import parking_spot
+from flowrt.dataflow.tasks.operator_task import OperatorTask
 from flowrt.state.broadcast import BroadcastStates
 from flowrt.state.key_groups import key_group
 from flowrt.state.memory import MemoryBackend

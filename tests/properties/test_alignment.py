@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowrt.contract.elements import Barrier, EndOfStream, Records
-from flowrt.dataflow.channel import Channel
-from flowrt.dataflow.input_loop import InputLoop
-from flowrt.dataflow.inputs import Inputs
-from flowrt.dataflow.parking import parking_spot
+from flowrt.dataflow.channels.channel import Channel
+from flowrt.dataflow.channels.inputs import Inputs
+from flowrt.dataflow.channels.parking import parking_spot
+from flowrt.dataflow.tasks.input_loop import InputLoop
 from flowrt.testing.world import ManualClock
 
 pytestmark = pytest.mark.anyio

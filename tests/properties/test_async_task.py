@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from flowrt.contract.elements import MIN_TIMESTAMP, Barrier, Idle, Records, Watermark
 from flowrt.contract.snapshot import OpenEpoch
-from flowrt.dataflow.async_task import PATIENCE_MS
-from flowrt.dataflow.in_flight_snapshot import share_of
+from flowrt.dataflow.tasks.async_task import PATIENCE_MS
+from flowrt.dataflow.tasks.in_flight_snapshot import share_of
 from tests.dataflow.async_kit import Stage
 from tests.dataflow.kit import settle
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowrt.contract.elements import Barrier, Element, EndOfStream, Idle, Records, Watermark
-from flowrt.dataflow.channel import Channel
-from flowrt.dataflow.parking import parking_spot
-from flowrt.dataflow.run_length import RUN_LIMIT
+from flowrt.dataflow.channels.channel import Channel
+from flowrt.dataflow.channels.parking import parking_spot
+from flowrt.dataflow.channels.run_length import RUN_LIMIT
 
 pytestmark = pytest.mark.anyio
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from flowrt.contract.elements import Records
 from flowrt.contract.operator import Context, OutputTag
 from flowrt.contract.steps import Filter, FlatMap, Fold, KeyBy, Map, Step
-from flowrt.dataflow.part import StepSetup
+from flowrt.dataflow.chains.part import StepSetup
 from tests.dataflow.kit import Collected, chain_of, process, setup
 
 pytestmark = pytest.mark.anyio

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowrt.contract.elements import Idle, Records, Watermark
-from flowrt.dataflow.in_flight import Call, Failed, InFlight, Mark
+from flowrt.dataflow.tasks.in_flight import Call, Failed, InFlight, Mark
 
 STEPS = st.lists(
     st.one_of(

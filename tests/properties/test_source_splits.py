@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from flowrt.contract.elements import MIN_TIMESTAMP
 from flowrt.contract.source import Split
 from flowrt.contract.time import WatermarkStrategy
-from flowrt.dataflow.source_splits import FORGET_AFTER_MS, Splits
-from flowrt.dataflow.split_run import SplitRun
+from flowrt.dataflow.sources.source_splits import FORGET_AFTER_MS, Splits
+from flowrt.dataflow.sources.split_run import SplitRun
 
 IDS = ["a", "b", "c", "d"]
 IDLE_AFTER_MS = 10

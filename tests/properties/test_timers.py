@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowrt.contract.snapshot import Block
-from flowrt.dataflow.timers import TimerQueue
+from flowrt.dataflow.chains.timers import TimerQueue
 from flowrt.state.memory import MemoryBackend
 from tests.state.kit import Scope, restored, snapshot
 

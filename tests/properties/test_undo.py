@@ -24,8 +24,8 @@ from flowrt.contract.state import (
     ValueState,
 )
 from flowrt.contract.steps import Connect, Process
-from flowrt.dataflow.chain import Chain
-from flowrt.dataflow.part import StepSetup
+from flowrt.dataflow.chains.chain import Chain
+from flowrt.dataflow.chains.part import StepSetup
 from flowrt.state.broadcast import BroadcastStates
 from flowrt.state.memory import MemoryBackend
 from flowrt.testing.world import manual_world

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowrt.contract.elements import MAX_TIMESTAMP, MIN_TIMESTAMP
-from flowrt.dataflow.inputs import WatermarkMinimum
+from flowrt.dataflow.channels.inputs import WatermarkMinimum
 
 TIMES = st.one_of(
     st.integers(-5, 5),

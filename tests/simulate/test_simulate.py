@@ -18,8 +18,8 @@ import pytest
 
 from flowrt.checkpoint import disk
 from flowrt.contract.undo import UndoLog
-from flowrt.dataflow.in_flight_snapshot import SnapshotForm
-from flowrt.dataflow.inputs import Inputs
+from flowrt.dataflow.channels.inputs import Inputs
+from flowrt.dataflow.tasks.in_flight_snapshot import SnapshotForm
 from flowrt.runtime.output import JobOutput
 from flowrt.state.ages import Ages, Timed, TimedCodec, without_time
 from flowrt.state.broadcast import BroadcastStates

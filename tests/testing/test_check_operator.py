@@ -16,7 +16,7 @@ from flowrt.contract.snapshot import Block, Frozen
 from flowrt.contract.state import ListState, ValueState
 from flowrt.contract.steps import AssignTimestamps, FlatMap, Fold, KeyBy, Map
 from flowrt.contract.time import WatermarkStrategy
-from flowrt.dataflow.chain import Chain, Cut
+from flowrt.dataflow.chains.chain import Chain, Cut
 from flowrt.operators.map_async import map_async
 from flowrt.testing import END, LawBroken, check_operator, record, records, side, watermark
 from flowrt.testing.asking import Asking

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from flowrt.checkpoint.manifest import decode_manifest
-from flowrt.dataflow.in_flight_snapshot import holds_calls
+from flowrt.dataflow.tasks.in_flight_snapshot import holds_calls
 from tests.journeys import wide
 from tests.journeys.crash import programme
 from tests.journeys.crash.deaths import Death, at_failpoint

@@ -16,8 +16,8 @@ from flowrt.contract.operator import Operator
 from flowrt.contract.undo import UndoLog
 from flowrt.contract.waiting import sleep_ms
 from flowrt.contract.world import World
-from flowrt.dataflow.blame import operator_error, shown
-from flowrt.dataflow.context import OperatorContext
+from flowrt.dataflow.chains.blame import operator_error, shown
+from flowrt.dataflow.chains.context import OperatorContext
 
 EmitSide: TypeAlias = Callable[[str, str, Records], Awaitable[None]]
 

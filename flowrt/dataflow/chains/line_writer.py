@@ -23,8 +23,8 @@ from flowrt.contract.steps import (
     one,
     one_more,
 )
-from flowrt.dataflow.part import Part, is_coroutine, waits_for
-from flowrt.dataflow.run_length import RUN_LIMIT
+from flowrt.dataflow.chains.part import Part, is_coroutine, waits_for
+from flowrt.dataflow.channels.run_length import RUN_LIMIT
 
 
 @dataclass(slots=True)

@@ -28,9 +28,9 @@ from typing import Any, TypeAlias
 
 from flowrt.contract.elements import Records
 from flowrt.contract.snapshot import MISSING
-from flowrt.dataflow.judge import NotAwaited
-from flowrt.dataflow.line_writer import LineWriter
-from flowrt.dataflow.part import Part
+from flowrt.dataflow.chains.judge import NotAwaited
+from flowrt.dataflow.chains.line_writer import LineWriter
+from flowrt.dataflow.chains.part import Part
 
 Emit: TypeAlias = Callable[[Records], Awaitable[None]]
 Fused: TypeAlias = Callable[[list[Any], list[Any] | None, list[Any] | None], Awaitable[None]]

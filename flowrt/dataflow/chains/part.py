@@ -24,8 +24,8 @@ from flowrt.contract.steps import (
 )
 from flowrt.contract.undo import UndoLog
 from flowrt.contract.world import World
-from flowrt.dataflow.context import OperatorContext
-from flowrt.dataflow.judge import Judge
+from flowrt.dataflow.chains.context import OperatorContext
+from flowrt.dataflow.chains.judge import Judge
 
 EmitSide: TypeAlias = Callable[[], Awaitable[None]]
 

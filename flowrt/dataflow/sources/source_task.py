@@ -21,16 +21,16 @@ from flowrt.contract.snapshot import (
 )
 from flowrt.contract.source import Position, Source, SourceContext
 from flowrt.contract.time import WatermarkStrategy
-from flowrt.dataflow.acknowledge import Desk, acknowledge
-from flowrt.dataflow.alarms import Alarms
-from flowrt.dataflow.chain import Chain, Cut
-from flowrt.dataflow.outputs import Outputs
-from flowrt.dataflow.parking import parking_spot
-from flowrt.dataflow.source_reading import SourceReading, asked
-from flowrt.dataflow.source_splits import Splits, twice_listed
-from flowrt.dataflow.split_run import SplitRun
-from flowrt.dataflow.traces import Traces
-from flowrt.dataflow.turn import Turn
+from flowrt.dataflow.chains.chain import Chain, Cut
+from flowrt.dataflow.channels.outputs import Outputs
+from flowrt.dataflow.channels.parking import parking_spot
+from flowrt.dataflow.sources.alarms import Alarms
+from flowrt.dataflow.sources.source_reading import SourceReading, asked
+from flowrt.dataflow.sources.source_splits import Splits, twice_listed
+from flowrt.dataflow.sources.split_run import SplitRun
+from flowrt.dataflow.sources.turn import Turn
+from flowrt.dataflow.tasks.acknowledge import Desk, acknowledge
+from flowrt.dataflow.tasks.traces import Traces
 
 _log = flow_log()
 

@@ -10,7 +10,7 @@ from flowrt.contract.errors import OperatorError
 from flowrt.contract.steps import AssignTimestamps
 from flowrt.contract.time import Timestamp, WatermarkGenerator, timestamp_ms
 from flowrt.contract.world import Clock
-from flowrt.dataflow.blame import operator_error, shown
+from flowrt.dataflow.chains.blame import operator_error, shown
 
 W = TypeVar("W")
 

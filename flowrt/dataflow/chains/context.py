@@ -13,7 +13,7 @@ from flowrt.contract.snapshot import BroadcastBackend, KeyedBackend
 from flowrt.contract.state import BroadcastState, StateSpec
 from flowrt.contract.undo import UndoLog
 from flowrt.contract.world import World
-from flowrt.dataflow.timers import TimerQueue
+from flowrt.dataflow.chains.timers import TimerQueue
 
 
 class OperatorContext:

@@ -10,10 +10,10 @@ from flowrt.contract.failpoints import failpoint
 from flowrt.contract.failures import failures
 from flowrt.contract.sink import Writer
 from flowrt.contract.snapshot import OperatorSnapshot
-from flowrt.dataflow.acknowledge import Desk, acknowledge
-from flowrt.dataflow.input_loop import InputLoop
-from flowrt.dataflow.inputs import Inputs
-from flowrt.dataflow.parking import ParkingSpot
+from flowrt.dataflow.channels.inputs import Inputs
+from flowrt.dataflow.channels.parking import ParkingSpot
+from flowrt.dataflow.tasks.acknowledge import Desk, acknowledge
+from flowrt.dataflow.tasks.input_loop import InputLoop
 
 
 class SinkTask:

@@ -13,15 +13,15 @@ from flowrt.contract.elements import MAX_TIMESTAMP, MIN_TIMESTAMP, Records
 from flowrt.contract.snapshot import Frozen, KeyedBackend, SnapshotWriter
 from flowrt.contract.steps import AssignTimestamps
 from flowrt.contract.world import World
-from flowrt.dataflow.blame import called, snapshot_of
-from flowrt.dataflow.broadcast_snapshot import take_states, with_states, writing
-from flowrt.dataflow.event_time import EventTime
-from flowrt.dataflow.judge import Judge
-from flowrt.dataflow.lines import RIGHT, Lines
-from flowrt.dataflow.part import Part, StepSetup, is_one_for_one, part_of
-from flowrt.dataflow.run_length import RUN_LIMIT
-from flowrt.dataflow.samples import StepFigures, step_figures
-from flowrt.dataflow.timers import TimerQueue
+from flowrt.dataflow.chains.blame import called, snapshot_of
+from flowrt.dataflow.chains.broadcast_snapshot import take_states, with_states, writing
+from flowrt.dataflow.chains.event_time import EventTime
+from flowrt.dataflow.chains.judge import Judge
+from flowrt.dataflow.chains.lines import RIGHT, Lines
+from flowrt.dataflow.chains.part import Part, StepSetup, is_one_for_one, part_of
+from flowrt.dataflow.chains.samples import StepFigures, step_figures
+from flowrt.dataflow.chains.timers import TimerQueue
+from flowrt.dataflow.channels.run_length import RUN_LIMIT
 
 
 class Downstream(Protocol):

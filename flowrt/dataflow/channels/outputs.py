@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from flowrt.contract.elements import Element, Idle, Records, Watermark
 from flowrt.contract.state import KEY_GROUPS, owner_of_group
-from flowrt.dataflow.channel import Channel
+from flowrt.dataflow.channels.channel import Channel
 
 KeyGroup = Callable[[Hashable], int]
 Spread = Literal["forward", "hash", "rebalance", "broadcast"]

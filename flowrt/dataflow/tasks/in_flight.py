@@ -14,7 +14,7 @@ from itertools import repeat
 from typing import Any, Final, TypeAlias
 
 from flowrt.contract.elements import Idle, Records, Watermark
-from flowrt.dataflow.run_length import RUN_LIMIT
+from flowrt.dataflow.channels.run_length import RUN_LIMIT
 
 Mark: TypeAlias = Watermark | Idle
 """What leaves once all records before it have left."""

@@ -13,7 +13,7 @@ from flowrt.contract.elements import MIN_TIMESTAMP
 from flowrt.contract.snapshot import SplitState
 from flowrt.contract.source import UNKNOWN, Split
 from flowrt.contract.time import WatermarkStrategy
-from flowrt.dataflow.split_run import SplitRun
+from flowrt.dataflow.sources.split_run import SplitRun
 
 FORGET_AFTER_MS: Final = 24 * 60 * 60 * 1_000
 """How long an ended split is remembered that is not listed any more (1 day).

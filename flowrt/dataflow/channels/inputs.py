@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flowrt.contract.elements import MIN_TIMESTAMP, Element
-from flowrt.dataflow.channel import Channel
+from flowrt.dataflow.channels.channel import Channel
 
 
 class Alignment:

@@ -10,11 +10,11 @@ import anyio.lowlevel
 from flowrt.contract.elements import Barrier, EndOfStream, Idle, Records, Sampled, Watermark
 from flowrt.contract.failpoints import failpoint
 from flowrt.contract.world import Alarm, Clock
-from flowrt.dataflow.inputs import Inputs
-from flowrt.dataflow.parking import ParkingSpot
-from flowrt.dataflow.run_length import RUN_LIMIT
-from flowrt.dataflow.task_times import TaskTimes
-from flowrt.dataflow.traces import Traces
+from flowrt.dataflow.channels.inputs import Inputs
+from flowrt.dataflow.channels.parking import ParkingSpot
+from flowrt.dataflow.channels.run_length import RUN_LIMIT
+from flowrt.dataflow.tasks.task_times import TaskTimes
+from flowrt.dataflow.tasks.traces import Traces
 
 Take: TypeAlias = Callable[[Records], Awaitable[None]]
 """What takes the runs of records of one input."""

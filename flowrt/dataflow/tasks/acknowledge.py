@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from flowrt.contract.failpoints import failpoint
 from flowrt.contract.snapshot import Acknowledge, OperatorSnapshot, Send
 from flowrt.contract.world import Clock
-from flowrt.dataflow.chain import Cut
+from flowrt.dataflow.chains.chain import Cut
 
 
 @dataclass(frozen=True, slots=True)

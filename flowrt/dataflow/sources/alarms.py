@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flowrt.contract.world import Alarm, Clock
-from flowrt.dataflow.parking import ParkingSpot
+from flowrt.dataflow.channels.parking import ParkingSpot
 
 
 class Alarms:

@@ -22,17 +22,17 @@ from flowrt.contract.failures import failures
 from flowrt.contract.source import Chunk, Reader, Source, SourceContext
 from flowrt.contract.time import WatermarkStrategy
 from flowrt.contract.world import Clock
-from flowrt.dataflow.alarms import Alarms
-from flowrt.dataflow.chain import Chain
-from flowrt.dataflow.event_time import event_times, observe, watermark_of
-from flowrt.dataflow.parking import ParkingSpot, parking_spot
-from flowrt.dataflow.run_length import RUN_LIMIT, RunLength
-from flowrt.dataflow.source_splits import Splits
-from flowrt.dataflow.split_run import SplitRun
-from flowrt.dataflow.task_times import TaskTimes, resting
-from flowrt.dataflow.throttle import Throttle
-from flowrt.dataflow.traces import Traces
-from flowrt.dataflow.turn import Turn
+from flowrt.dataflow.chains.chain import Chain
+from flowrt.dataflow.chains.event_time import event_times, observe, watermark_of
+from flowrt.dataflow.channels.parking import ParkingSpot, parking_spot
+from flowrt.dataflow.channels.run_length import RUN_LIMIT, RunLength
+from flowrt.dataflow.sources.alarms import Alarms
+from flowrt.dataflow.sources.source_splits import Splits
+from flowrt.dataflow.sources.split_run import SplitRun
+from flowrt.dataflow.sources.throttle import Throttle
+from flowrt.dataflow.sources.turn import Turn
+from flowrt.dataflow.tasks.task_times import TaskTimes, resting
+from flowrt.dataflow.tasks.traces import Traces
 
 T = TypeVar("T")
 

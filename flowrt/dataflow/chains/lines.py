@@ -15,10 +15,10 @@ from flowrt.contract.elements import Records
 from flowrt.contract.errors import FlowrtError, OperatorError
 from flowrt.contract.failures import failures
 from flowrt.contract.steps import Connect
-from flowrt.dataflow.blame import operator_error
-from flowrt.dataflow.fuse import Emit, FusedLine, fuse
-from flowrt.dataflow.part import Part, waits_for
-from flowrt.dataflow.samples import LineSamples
+from flowrt.dataflow.chains.blame import operator_error
+from flowrt.dataflow.chains.fuse import Emit, FusedLine, fuse
+from flowrt.dataflow.chains.part import Part, waits_for
+from flowrt.dataflow.chains.samples import LineSamples
 
 RIGHT: Final = -1
 """Where a run of records of the second input begins: at the first step, by its other method."""

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 from flowrt.contract.elements import Sampled
 from flowrt.contract.tracing import Tracer
-from flowrt.dataflow.outputs import Outputs
+from flowrt.dataflow.channels.outputs import Outputs
 
 
 class Traces:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from flowrt.dataflow.parking import ParkingSpot, parking_spot
+from flowrt.dataflow.channels.parking import ParkingSpot, parking_spot
 
 
 class Turn:

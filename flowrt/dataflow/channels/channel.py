@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from flowrt.contract.elements import Barrier, Element, Idle, Records, Sampled, Watermark
-from flowrt.dataflow.parking import ParkingSpot, parking_spot
-from flowrt.dataflow.run_length import RUN_LIMIT, RunLength
+from flowrt.dataflow.channels.parking import ParkingSpot, parking_spot
+from flowrt.dataflow.channels.run_length import RUN_LIMIT, RunLength
 
 
 class Channel:

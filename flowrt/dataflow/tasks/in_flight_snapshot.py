@@ -10,7 +10,7 @@ import msgspec
 from flowrt.contract.elements import Idle, Records, Watermark
 from flowrt.contract.snapshot import ValueCodec
 from flowrt.contract.state import owner_of_group
-from flowrt.dataflow.in_flight import NO_KEY, Call, InFlight
+from flowrt.dataflow.tasks.in_flight import NO_KEY, Call, InFlight
 
 _DATA: Final = "in_flight"
 """Under this name a snapshot has them."""

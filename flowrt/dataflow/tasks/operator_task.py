@@ -9,12 +9,12 @@ from anyio.abc import TaskGroup
 
 from flowrt.contract.elements import Barrier, EndOfStream, Records
 from flowrt.contract.failpoints import failpoint
-from flowrt.dataflow.acknowledge import Desk, acknowledge
-from flowrt.dataflow.chain import Chain, Cut
-from flowrt.dataflow.input_loop import InputLoop, Take
-from flowrt.dataflow.inputs import Inputs
-from flowrt.dataflow.outputs import Outputs
-from flowrt.dataflow.parking import ParkingSpot
+from flowrt.dataflow.chains.chain import Chain, Cut
+from flowrt.dataflow.channels.inputs import Inputs
+from flowrt.dataflow.channels.outputs import Outputs
+from flowrt.dataflow.channels.parking import ParkingSpot
+from flowrt.dataflow.tasks.acknowledge import Desk, acknowledge
+from flowrt.dataflow.tasks.input_loop import InputLoop, Take
 
 
 class OperatorTask:

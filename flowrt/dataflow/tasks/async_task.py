@@ -22,16 +22,16 @@ from flowrt.contract.failpoints import failpoint
 from flowrt.contract.failures import failures, survivable
 from flowrt.contract.on_error import tries_of
 from flowrt.contract.snapshot import CoordinatorMessage, OpenEpoch
-from flowrt.dataflow.acknowledge import Desk, acknowledge
-from flowrt.dataflow.blame import operator_error
-from flowrt.dataflow.chain import Chain, Cut
-from flowrt.dataflow.in_flight import Failed, InFlight
-from flowrt.dataflow.in_flight_snapshot import SnapshotForm
-from flowrt.dataflow.input_loop import InputLoop
-from flowrt.dataflow.inputs import Inputs
-from flowrt.dataflow.judge import Judge
-from flowrt.dataflow.outputs import Outputs, pick
-from flowrt.dataflow.parking import ParkingSpot, parking_spot
+from flowrt.dataflow.chains.blame import operator_error
+from flowrt.dataflow.chains.chain import Chain, Cut
+from flowrt.dataflow.chains.judge import Judge
+from flowrt.dataflow.channels.inputs import Inputs
+from flowrt.dataflow.channels.outputs import Outputs, pick
+from flowrt.dataflow.channels.parking import ParkingSpot, parking_spot
+from flowrt.dataflow.tasks.acknowledge import Desk, acknowledge
+from flowrt.dataflow.tasks.in_flight import Failed, InFlight
+from flowrt.dataflow.tasks.in_flight_snapshot import SnapshotForm
+from flowrt.dataflow.tasks.input_loop import InputLoop
 
 CALLS_A_TURN: Final = 64
 """How many calls that never wait a worker makes before others have their turn."""

@@ -1,0 +1,1 @@
+"""The operators of one task: written as one function, with timers, event time and policies."""

@@ -1,0 +1,1 @@
+"""Tasks that begin a flow: splits read and sent."""

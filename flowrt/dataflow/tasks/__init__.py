@@ -1,0 +1,1 @@
+"""Tasks that take from channels: operators, calls under way, sinks."""
