@@ -80,7 +80,10 @@ async def bring_in_savepoint(store: DirectoryStore, path: str, now_ms: int) -> M
 
 
 async def _savepoint_in(origin: DirectoryStore, store: DirectoryStore) -> Manifest:
-    is_folder = await origin.files.is_folder(origin.folder)
+    try:
+        is_folder = await origin.files.is_folder(origin.folder)
+    except OSError as error:
+        raise disk_error(error, "look for a savepoint", origin.folder) from error
     found = await origin.checkpoints() if is_folder else []
     if found:
         return await origin.read(found[0])

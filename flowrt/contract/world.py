@@ -105,7 +105,7 @@ class Files(Protocol):
         ...
 
     async def is_folder(self, path: str) -> bool:
-        """Say whether `path` is a folder."""
+        """Say whether `path` is a folder; `OSError` where the disk cannot say."""
         ...
 
     async def lock(self, path: str) -> FileLock | None:

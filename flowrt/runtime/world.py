@@ -188,7 +188,7 @@ class SystemFiles:
 
     async def is_folder(self, path: str) -> bool:
         """See `Files.is_folder`."""
-        return await _in_thread(os.path.isdir, path)
+        return await _in_thread(_is_folder, path)
 
     async def lock(self, path: str) -> FileLock | None:
         """See `Files.lock`."""
@@ -261,6 +261,18 @@ def _entry(found: os.DirEntry[str]) -> Entry:
     except OSError:  # deleted since, a link to nowhere, or not ours to see
         return Entry(found.name, None)
     return Entry(found.name, status.st_size if stat.S_ISREG(status.st_mode) else None)
+
+
+def _is_folder(path: str) -> bool:
+    # Not os.path.isdir: for that a folder on a disk that fails is none.
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False
+        raise
 
 
 def _size(path: str) -> int | None:

@@ -24,6 +24,7 @@ Operation: TypeAlias = Literal[
     "names",
     "entries",
     "size",
+    "is_folder",
     "lock",
 ]
 
@@ -286,7 +287,7 @@ class MemoryFiles:
 
     async def is_folder(self, path: str) -> bool:
         """See `Files.is_folder`."""
-        await self._turn()
+        await self._enter("is_folder", path)
         return path.rstrip("/") in self._folders
 
     async def lock(self, path: str) -> FileLock | None:

@@ -9,7 +9,16 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 import flowrt
-from flowrt import ConfigError, Context, FileSink, Flow, LeaseError, MemorySink, Operator
+from flowrt import (
+    CheckpointError,
+    ConfigError,
+    Context,
+    FileSink,
+    Flow,
+    LeaseError,
+    MemorySink,
+    Operator,
+)
 from flowrt.checkpoint.lease import Lease
 from flowrt.testing.scripted_source import ScriptedSource
 from tests.journeys.kit import FOLDER, Place, until
@@ -77,6 +86,16 @@ async def test_nor_does_a_savepoint_that_is_not_there() -> None:
 
     with pytest.raises(ConfigError, match="no savepoint in /nowhere"):
         await place.run(flow(), restore="/nowhere")
+
+    assert kept(place) == []
+
+
+async def test_a_savepoint_that_cannot_be_looked_for_is_not_said_to_be_missing() -> None:
+    place = Place()
+    place.files.fail("is_folder", "savepoint", OSError(5, "Input/output error"))
+
+    with pytest.raises(CheckpointError, match=r"look for a savepoint in /savepoint.*Input/output"):
+        await place.run(flow(), restore="/savepoint")
 
     assert kept(place) == []
 

@@ -51,6 +51,7 @@ async def test_a_file_is_written_read_synced_renamed_and_deleted(tmp_path: Path)
     assert await files.size(old) is None
     assert await files.is_folder(folder)
     assert not await files.is_folder(new)
+    assert not await files.is_folder(f"{new}/below")
 
     await files.delete(new)
     await files.delete(new)
@@ -91,6 +92,17 @@ async def test_an_entry_that_is_no_file_has_no_size(tmp_path: Path) -> None:
         Entry("pipe", None),
         Entry("up", None, is_folder=True, is_link=True),
     ]
+
+
+async def test_what_leads_to_itself_is_no_folder_and_what_cannot_be_asked_for_is_an_error(
+    tmp_path: Path,
+) -> None:
+    files = system_world().files
+    (tmp_path / "looping").symlink_to("looping")
+
+    assert not await files.is_folder(str(tmp_path / "looping"))
+    with pytest.raises(OSError, match="too long"):
+        await files.is_folder(str(tmp_path / ("long" * 100)))
 
 
 async def test_write_at_cuts_what_follows(tmp_path: Path) -> None:

@@ -77,10 +77,7 @@ class ProcessFiles:
         return await self._do("size", path, lambda: self._disk.size(path))
 
     async def is_folder(self, path: str) -> bool:
-        try:
-            return await self._do("is_folder", path, lambda: self._disk.is_folder(path))
-        except OSError:
-            return False  # as in the standard library: what cannot be looked at is none
+        return await self._do("is_folder", path, lambda: self._disk.is_folder(path))
 
     async def lock(self, path: str) -> FileLock | None:
         async def lock() -> FileLock | None:
