@@ -31,4 +31,6 @@ def aggregate(
     if result is not None:
         check_plain(result, "aggregate", argument="result")
     declared = state_type(add) if type is None else type
+    if migrate is not None:
+        check_plain(migrate, "aggregate", argument="migrate")
     return Fold(lambda value: add(create(), value), add, result, declared, "aggregate", migrate)

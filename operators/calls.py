@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import anyio
 
 from flowrt.contract.errors import ConfigError
 from flowrt.contract.failures import survivable
 from flowrt.contract.on_error import note_tries
+from flowrt.contract.plural import plural
 from flowrt.contract.retry import RetryStrategy
 from flowrt.contract.time import Duration, duration_ms
 from flowrt.contract.waiting import sleep_ms
@@ -19,6 +20,9 @@ from flowrt.contract.world import Alarm, Clock, World
 
 Call: TypeAlias = Callable[[Any], Awaitable[Any]]
 ManyCall: TypeAlias = Callable[[list[Any]], Awaitable[Sequence[Any]]]
+
+_TEXTS: Final = (str, bytes, bytearray, memoryview)
+"""Sequences that are one answer and not many."""
 
 
 def limited(call: Call, timeout_ms: int, clock: Clock) -> Call:
@@ -199,11 +203,7 @@ def batched(call: ManyCall, max_size: int, max_wait_ms: int, clock: Clock) -> Ca
         batch.error = RuntimeError("the call for this value and others was cancelled")
         try:
             answers = await call(batch.values)
-            if len(answers) != len(batch.values):
-                raise ValueError(
-                    f"{len(answers)} answers came back for {len(batch.values)} values: return one "
-                    "for each, in order"
-                )
+            _check_answers(answers, len(batch.values))
             batch.answers, batch.error = answers, None
         except survivable() as error:
             batch.error = error
@@ -228,3 +228,28 @@ def batched(call: ManyCall, max_size: int, max_wait_ms: int, clock: Clock) -> Ca
         return batch.answers[index]
 
     return batched_call
+
+
+def _check_answers(answers: Any, values: int) -> None:
+    """Refuse what is not one answer for each value, in their order.
+
+    A dict is not, though it may have the right length and take a place for a key, nor is a text or
+    a table's column with labels; a set has no order.
+    """
+    if not _is_in_order(answers):
+        raise TypeError(
+            f"a {type(answers).__name__} came back for {values} {plural(values, 'value')}: return "
+            "a list with one answer for each, in order"
+        )
+    if len(answers) != values:
+        raise ValueError(
+            f"{len(answers)} {plural(len(answers), 'answer')} came back for {values} "
+            f"{plural(values, 'value')}: return a list with one answer for each, in order"
+        )
+
+
+def _is_in_order(answers: object) -> bool:
+    if isinstance(answers, Sequence):
+        return not isinstance(answers, _TEXTS)
+    # What models return: an array of numpy, torch or jax. One with `keys` has labels, as in pandas.
+    return hasattr(answers, "__array__") and not hasattr(answers, "keys")

@@ -29,9 +29,11 @@ def map_async_batch(
 ) -> MapAsync:
     """Replace values by what `await fn(values)` returns for them: one answer each, in their order.
 
-    A call goes out when `max_size` values are there, or `max_wait` after the first of them.
-    `capacity` counts values, not calls. `timeout` and `retry` are for a whole call. Values that are
-    in `cache` are not asked for. For the rest see `map_async`.
+    The answers are a list, another `Sequence` that is no text, or an array: anything else, such as
+    a dict or a generator, is a `TypeError`, and another number of them a `ValueError`. A call goes
+    out when `max_size` values are there, or `max_wait` after the first of them. `capacity` counts
+    values, not calls. `timeout` and `retry` are for a whole call. Values that are in `cache` are
+    not asked for. For the rest see `map_async`.
 
     >>> from flowrt import Flow, MemorySink, run
     >>> async def prices_of(items):

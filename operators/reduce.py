@@ -20,6 +20,8 @@ def reduce(fn: Callable[[Any, Any], Any], migrate: Callable[[Any], Any] | None =
     'question'
     """
     check_plain(fn, "reduce", arguments=2)
+    if migrate is not None:
+        check_plain(migrate, "reduce", argument="migrate")
     return Fold(_itself, fn, type=state_type(fn), name="reduce", migrate=migrate)
 
 

@@ -3,7 +3,8 @@
     FRAUD_FOLDER=.demo/fraud uvicorn examples.fastapi_fraud.service:app
 
 A payment is answered with 202 once it is in the journal: from then on it is scored, and once. Kill
-the service with kill -9 when you like, start it again, and send again what was not answered.
+the service with kill -9 when you like, start it again, and send again what was not answered: what
+got no answer, or one from 500 on. A 422 stays a 422.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from fastapi import Depends, FastAPI, Header, HTTPException, Request, Response
 from fastapi.responses import StreamingResponse
 
 from examples.fastapi_fraud.scoring import Payment, Rules, Scored, flow
-from flowrt import Ingest, IngestError, Job, LiveSink, SqliteLookup, start
+from flowrt import Ingest, IngestError, Job, LiveSink, SqliteLookup, StateError, start
 
 T = TypeVar("T")
 
@@ -48,9 +49,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.service = service = Service(folder)
     query = "SELECT risk FROM merchants WHERE name = ?"
     with SqliteLookup(folder / "merchants.db", query) as merchants, service.scores:
-        fraud = flow(
-            service.payments, service.rules, service.alerts, merchants, folder / "scores.db"
-        )
+        fraud = flow(service.payments, service.rules, service.alerts, merchants, folder)
         async with start(fraud, checkpoints=folder / "checkpoints", on_failure="keep") as job:
             service.job = job
             yield
@@ -80,7 +79,7 @@ ServiceOf = Annotated[Service, Depends(service_of)]
 async def body_as(request: Request, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(await request.body(), type=kind)
-    except msgspec.MsgspecError as error:
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or not of this kind
         raise HTTPException(422, str(error)) from error
 
 
@@ -123,7 +122,10 @@ async def change_rules(request: Request, service: ServiceOf) -> Response:
 async def card(card: str, service: ServiceOf) -> Response:
     """Tell what is known of a card now, also of payments whose epoch is not committed yet."""
     assert service.job is not None
-    known = await service.job.state("score", "card").get(card)
+    try:
+        known = await service.job.state("score", "card").get(card)
+    except StateError as error:  # the flow is over, and its memory with it
+        raise HTTPException(503, str(error)) from error
     if known is None:
         raise HTTPException(404, f"card {card} has not paid yet")
     return json(known)
@@ -140,8 +142,16 @@ async def alerts(
 
 @app.get("/health")
 async def health(service: ServiceOf) -> Response:
-    """Say where the flow stands; 503 where it has failed, so that somebody restarts the service."""
+    """Say where the flow stands; 503 where it has failed, so that somebody restarts the service.
+
+    `letters` are the payments that could not be scored since the service was started.
+    """
     assert service.job is not None
-    status = service.job.status()
-    said = {"flow": status.state, "epoch": status.epoch, "waiting": service.payments.waiting}
+    status, letters = service.job.status(), service.job.metrics().dead_letters
+    said = {
+        "flow": status.state,
+        "epoch": status.epoch,
+        "waiting": service.payments.waiting,
+        "letters": sum(letters.values()),
+    }
     return json(said, 503 if status.state == "failed" else 200)

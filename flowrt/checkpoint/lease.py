@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final
 
@@ -88,41 +89,50 @@ class Lease:
         return self._record.generation
 
     @classmethod
-    async def take(cls, world: World, folder: str, *, take_over: bool = False) -> Lease:
+    async def take(
+        cls,
+        world: World,
+        folder: str,
+        *,
+        take_over: bool = False,
+        before: Callable[[], Awaitable[None]] | None = None,
+    ) -> Lease:
         """Become the owner of a folder (made where missing).
 
-        `LeaseError` where another instance owns it; with `take_over` that one loses it and cannot
-        write or commit from then on. `CheckpointError` where the folder cannot be written,
-        `ConfigError` where it is none and cannot be.
+        `before` is awaited when nothing is in the way any more; where it raises nothing has
+        changed, and a present owner goes on. `LeaseError` where another instance owns the folder;
+        with `take_over` that one loses it and cannot write or commit from then on.
+        `CheckpointError` where the folder cannot be written, `ConfigError` where it is none and
+        cannot be.
         """
-        try:
+        with _telling_of_the_disk(folder):
             await make_folder_durably(world.files, folder)
             present = await read_lease(world.files, folder)
             held = await world.files.lock(_lock_path(folder, present.generation))
-            if held is None and not take_over:
-                raise LeaseError(
-                    f"the checkpoint folder {folder} is in use by {present.owner()}. Stop that "
-                    "instance, give this job a folder of its own, or take the folder over "
-                    "(take_over=True) if that instance is lost"
-                )
-            record = _successor(world, present)
-            try:
-                lock = await _lock_next(world.files, folder, record)
-                try:
-                    await _succeed(world.files, folder, present, record, lambda _: None)
-                except BaseException:
-                    lock.release()
-                    raise
-            finally:
-                if held is not None:
-                    held.release()
-        except OSError as error:
-            if error.errno in _NO_FOLDER:
-                raise ConfigError(
-                    f"{folder} is no folder, or lies below a file ({error}): name another one for "
-                    "the checkpoints"
-                ) from error
-            raise disk_error(error, "take the lease", folder) from error
+        if held is None and not take_over:
+            raise LeaseError(
+                f"the checkpoint folder {folder} is in use by {present.owner()}. Stop that "
+                "instance, give this job a folder of its own, or take the folder over "
+                "(take_over=True) if that instance is lost"
+            )
+        try:
+            if before is not None:
+                await before()
+            with _telling_of_the_disk(folder):
+                return await cls._follow(world, folder, present)
+        finally:
+            if held is not None:
+                held.release()
+
+    @classmethod
+    async def _follow(cls, world: World, folder: str, present: LeaseRecord) -> Lease:
+        record = _successor(world, present)
+        lock = await _lock_next(world.files, folder, record)
+        try:
+            await _succeed(world.files, folder, present, record, lambda _: None)
+        except BaseException:
+            lock.release()
+            raise
         return cls(world, folder, record, lock)
 
     async def next_generation(self) -> None:
@@ -229,6 +239,19 @@ class Lease:
         self._lock.release()
         if self._next_lock is not None:
             self._next_lock.release()
+
+
+@contextmanager
+def _telling_of_the_disk(folder: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_FOLDER:
+            raise ConfigError(
+                f"{folder} is no folder, or lies below a file ({error}): name another one for "
+                "the checkpoints"
+            ) from error
+        raise disk_error(error, "take the lease", folder) from error
 
 
 def _successor(world: World, present: LeaseRecord) -> LeaseRecord:

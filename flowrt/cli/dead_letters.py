@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,7 @@ from flowrt.cli.exits import Exit
 from flowrt.cli.letters import Choice, FoundLetter, LetterLine, read_letters
 from flowrt.cli.meter import moment_text
 from flowrt.cli.replay import replay
+from flowrt.contract.errors import ConfigError
 from flowrt.runtime.world import system_world
 
 MOST_TOLD: Final = 20
@@ -56,7 +58,11 @@ def show_letters(paths: Sequence[Path], choice: Choice, limit: int, *, as_json: 
 def replay_letters(
     paths: Sequence[Path], choice: Choice, into: Path, *, again: bool, dry_run: bool
 ) -> Exit:
-    """Feed the records of letters back, and print how many; `FAILED` where some cannot be."""
+    """Feed the records of letters back, and print how many; `FAILED` where some cannot be.
+
+    `ConfigError` where `into` is a folder of the letters, or lies in one.
+    """
+    _check_target(paths, into)
 
     async def run() -> Exit:
         files = system_world().files
@@ -75,6 +81,26 @@ def replay_letters(
         return Exit.FAILED if done.left else Exit.OK
 
     return anyio.run(run)
+
+
+def _check_target(paths: Sequence[Path], into: Path) -> None:
+    """Refuse to write records among letters, whatever links the way there has.
+
+    Whoever reads the letters next would find lines that are none, and the flow that watches the
+    folder would take letters for records.
+    """
+    target = Path(os.path.realpath(into))
+    for path in paths:
+        source = Path(os.path.realpath(path))
+        if source.is_file():
+            among = target in (source.parent, Path(os.path.realpath(path.parent)))
+        else:
+            among = target.is_relative_to(source)
+        if among:
+            raise ConfigError(
+                f"{into} is where the letters of {path} lie: feed them back into another folder, "
+                "one that a FileSource of the flow watches"
+            )
 
 
 def _tell_left(left: Sequence[FoundLetter]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Generic, Literal, TypeVar
@@ -67,7 +67,10 @@ class LiveSink(Sink[T], Generic[T]):
         self.subscribers = 0
         """How many subscribe now."""
         self.skipped = 0
-        """How many events slow subscribers have lost, all together."""
+        """How many events slow subscribers have lost, all together.
+
+        Those that came while a browser was away, and are not kept any more, nobody counts.
+        """
         self._keep = keep
         self._event = event
         self._on_slow = on_slow
@@ -86,6 +89,10 @@ class LiveSink(Sink[T], Generic[T]):
     def events(self) -> list[LiveEvent]:
         """The events that are kept; a new list each time."""
         return list(self._ring)
+
+    def counters(self) -> Mapping[str, int]:
+        """Return how many events slow subscribers have lost."""
+        return {"missed_events": self.skipped}
 
     # ------------------------------------------------------------------------------ subscribers
 

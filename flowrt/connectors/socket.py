@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Literal, TypeVar, overload
 
@@ -37,11 +37,13 @@ class SocketSource(Source[T], Generic[T]):
     slower, nothing is read, and the server's sending waits.
 
     `format` is "text" (lines as `str`, in UTF-8) or "jsonl" (one JSON value a line, of the given
-    `type` where there is one; blank lines are left out). A line ends with `delimiter`, or with the
-    connection. When the connection ends, breaks or cannot be made, `reconnect` says when it is made
-    again: by default after 1 s, then twice as long each time, 30 s at most. With `reconnect=None`
-    the source ends with the connection; one that breaks or cannot be made is then an `InputError`,
-    as it is when the strategy gives up.
+    `type` where there is one; blank lines are left out). A line ends with `delimiter`. When the
+    connection ends, breaks or cannot be made, `reconnect` says when it is made again: by default
+    after 1 s, then twice as long each time, 30 s at most. What had come of a line then is no line,
+    for the server may have died within it: it is left out, logged and counted in `cut_off`. With
+    `reconnect=None` the source ends with the connection, and so does the last line, with or
+    without its delimiter, as in a file; a connection that breaks or cannot be made is then an
+    `InputError`, as it is when the strategy gives up.
 
     A line that cannot be read, or is longer than `max_line_bytes`, raises `InputError` with host,
     port, number of the line and byte within the connection; with `on_error="skip"` it is logged and
@@ -105,9 +107,12 @@ class SocketSource(Source[T], Generic[T]):
             reconnect=reconnect,
             skip_broken=on_error == "skip",
             on_skipped=self._count_skipped,
+            on_cut_off=self._count_cut_off,
         )
         self.skipped = 0
         """How many broken lines this object has skipped."""
+        self.cut_off = 0
+        """How many lines this object has left out because their connection ended within them."""
         self.bounded = reconnect is None
 
     def describe(self) -> str:
@@ -124,8 +129,15 @@ class SocketSource(Source[T], Generic[T]):
         """Return a reader; a position is the number of lines read, and says no more than that."""
         return _SocketReader(self._host, self._port, position or 0, ctx.world, self._how)
 
+    def counters(self) -> Mapping[str, int]:
+        """Return how many lines were skipped, and how many were cut off."""
+        return {"skipped_lines": self.skipped, "cut_off_lines": self.cut_off}
+
     def _count_skipped(self) -> None:
         self.skipped += 1
+
+    def _count_cut_off(self) -> None:
+        self.cut_off += 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +150,7 @@ class _How:
     reconnect: RetryStrategy | None
     skip_broken: bool
     on_skipped: Callable[[], None]
+    on_cut_off: Callable[[], None]
 
 
 _BLANK: Final = object()
@@ -156,6 +169,10 @@ def _decoder(format: str, type: Any, delimiter: bytes) -> Callable[[bytes], Any]
     except TypeError as error:
         raise ConfigError(f"the type {type!r} cannot be read from JSON: {error}") from error
     return lambda line: decode(line) if line.strip() else _BLANK
+
+
+def _start_of(frame: Frame) -> str:
+    return frame.data[:_SHOWN_BYTES].decode(errors="backslashreplace")
 
 
 class _SocketReader(Generic[T]):
@@ -214,16 +231,18 @@ class _SocketReader(Generic[T]):
         return values
 
     def _report(self, frame: Frame, reason: Exception) -> None:
-        start = frame.data[:_SHOWN_BYTES].decode(errors="backslashreplace")
-        error = InputError(
+        start = _start_of(frame)
+        problem = (
             f"{self._address}: line {frame.number} of the connection, at byte {frame.at}, cannot "
-            f"be read: {reason}. It starts with {start!r}. Mend what sends it, or pass "
-            'on_error="skip" to go on without such lines'
+            f"be read: {reason}. It starts with {start!r}"
         )
         if not self._how.skip_broken:
-            raise error from reason
+            raise InputError(
+                f'{problem}. Mend what sends it, or pass on_error="skip" to go on without such '
+                "lines"
+            ) from reason
         self._how.on_skipped()
-        _log.warning("skipped a broken line: %s", error)
+        _log.warning("skipped a broken line: %s", problem)
 
     async def _receive(self) -> None:
         try:
@@ -233,10 +252,24 @@ class _SocketReader(Generic[T]):
             self._ready.extend(self._frames.feed(await self._stream.receive(RECEIVE_BYTES)))
             self._failures = 0
         except anyio.EndOfStream:
-            self._ready.extend(self._frames.end())
+            if self._how.reconnect is None:
+                self._ready.extend(self._frames.end())
             await self._lost("")
         except (OSError, anyio.BrokenResourceError) as error:
             await self._lost(str(error) or "the connection broke", error)
+
+    def _leave_out_cut_off(self) -> None:
+        """Leave out what has come of a line: half of a number reads like a whole one."""
+        for frame in self._frames.end():
+            self._how.on_cut_off()
+            _log.warning(
+                "%s: left out line %d of the connection, at byte %d: the connection ended within "
+                "it. It starts with %r",
+                self._address,
+                frame.number,
+                frame.at,
+                _start_of(frame),
+            )
 
     async def _connected(self) -> SocketStream:
         if self._wait_ms:
@@ -248,6 +281,7 @@ class _SocketReader(Generic[T]):
 
     async def _lost(self, reason: str, error: Exception | None = None) -> None:
         """Note when to connect again, or that this is the end; no reason for an orderly one."""
+        self._leave_out_cut_off()
         await self.close()
         strategy, wait_ms = self._how.reconnect, None
         if strategy is not None:

@@ -40,7 +40,7 @@ class CheckpointError(FlowrtError):
 
 
 class LeaseError(CheckpointError):
-    """Another instance owns the checkpoint folder or took it over, or the folder is gone."""
+    """Another instance owns the checkpoint folder or journal or took it, or the folder is gone."""
 
 
 class SinkError(FlowrtError):

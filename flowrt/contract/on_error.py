@@ -40,7 +40,9 @@ class OnError:
 
     To be made by the four methods below. Whatever comes of it, a record that was skipped or became
     a dead letter leaves no trace: what the step emitted, wrote to state or asked of timers while it
-    had the record is taken back.
+    had the record is taken back. The record itself is handed on and not copied, for that would cost
+    more than most steps do: one that the step has changed in place goes changed into the next try
+    and into its letter, so a step makes a new value and leaves the one that it was given.
 
     An error of the record is an `Exception` that a function or operator of the user raises, and a
     `StateError` for a value or key that cannot be stored; also a cancellation that nobody asked

@@ -13,7 +13,7 @@ what followed the last snapshot.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
@@ -117,6 +117,15 @@ class Sink(Generic[T_contra]):
         job must not be mistaken for its own (`SinkError` saying so, where the sink can tell).
         """
         return None
+
+    def counters(self) -> Mapping[str, int]:
+        """Return what the sink counts beside records, by name, such as "missed_events".
+
+        `job.metrics().counters` and what exports metrics show them. A count only grows, for as long
+        as this object lives, also through restarts of the job. Asked when somebody looks, from any
+        thread: so count in plain attributes, and return them.
+        """
+        return {}
 
     async def last_committed(self, ctx: SinkContext) -> int | None:
         """Fence any former instance, then return the last epoch it committed, or None.

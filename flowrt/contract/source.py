@@ -57,12 +57,17 @@ class Chunk(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class SourceContext:
-    """What a source may use. `operator` is its stable id."""
+    """What a source may use. `operator` is its stable id.
+
+    `take_over` says, in `claim` alone, that a former instance may hang and still hold what is to be
+    used here.
+    """
 
     operator: str
     subtask: int
     parallelism: int
     world: World
+    take_over: bool = False
 
 
 class Reader(Protocol[T]):
@@ -113,12 +118,24 @@ class Source(Generic[T]):
     None for only once. A source that asks again never ends.
     """
 
+    needs_checkpoints: bool = False
+    """Whether a job that keeps no checkpoints is refused: it would read the same again."""
+
     watermarks: WatermarkStrategy[T] | None = None
     """The source's own idea of event time, unless the flow says otherwise."""
 
     def describe(self) -> str:
         """Return a short text for `flowrt explain` and for messages."""
         return type(self).__name__
+
+    async def claim(self, ctx: SourceContext) -> None:
+        """Take what only one job may have, and find out whether it can be used.
+
+        Called once for each job, before it takes its checkpoint folder: an error refuses the job
+        before its body runs, and no other that runs is harmed. With `ctx.take_over` it is taken
+        from whoever has it. `ended` gives it back; where this raises, it must have been given back.
+        """
+        return None
 
     async def splits(self, ctx: SourceContext) -> Sequence[Split]:
         """Return all splits that exist now, in the order in which to read them.
@@ -144,6 +161,15 @@ class Source(Generic[T]):
         """Open a split at a position that a chunk carried; None for its beginning."""
         raise NotImplementedError(f"{type(self).__name__} has no reader method")
 
+    def counters(self) -> Mapping[str, int]:
+        """Return what the source counts beside records, by name, such as "skipped_lines".
+
+        `job.metrics().counters` and what exports metrics show them. A count only grows, for as long
+        as this object lives, also through restarts of the job. Asked when somebody looks, from any
+        thread: so count in plain attributes, and return them.
+        """
+        return {}
+
     async def committed(self, epoch: int, positions: Mapping[str, Position]) -> None:
         """Hear that an epoch is committed.
 
@@ -154,6 +180,7 @@ class Source(Generic[T]):
     def ended(self) -> None:
         """Hear that the job is over, in whatever way: nothing is read until another one starts.
 
-        Called once for each job, behind everything else; not between its restarts.
+        Called once for each job whose `claim` returned, behind everything else; not between its
+        restarts.
         """
         return None

@@ -12,6 +12,7 @@ when it is written.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Literal, Protocol, TypeVar, overload
@@ -198,7 +199,7 @@ class StateSpec(Generic[_Handle]):
     plain function gets its handle from `ctx.state(declaration)`. With `ttl` entries expire: see
     `Ttl`; a duration alone counts by the clock, from the last write. `migrate(plain)` makes a value
     of today from one that was stored with a type that does not fit today's: `plain` is that value
-    in builtins, a record as a dict.
+    in builtins, a record as a dict. `ConfigError` where it is a coroutine function.
     """
 
     def __init__(
@@ -208,6 +209,12 @@ class StateSpec(Generic[_Handle]):
         migrate: Callable[[Any], Any] | None = None,
     ) -> None:
         self.name = name or ""
+        call = getattr(migrate, "__call__", None)  # noqa: B004 - not whether, but which
+        if inspect.iscoroutinefunction(migrate) or inspect.iscoroutinefunction(call):
+            raise ConfigError(
+                f"migrate={migrate!r} is a coroutine function, and state is migrated in one go: "
+                "pass a plain function, and look up before the start what it needs"
+            )
         self.migrate = migrate
         self.ttl = ttl if ttl is None or isinstance(ttl, Ttl) else Ttl(ttl)
 

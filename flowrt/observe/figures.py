@@ -122,6 +122,12 @@ def _last_phases(metrics: JobMetrics) -> Mapping[str, float]:
     }
 
 
+def _own_counters(metrics: JobMetrics, status: JobStatus) -> Iterator[Sample]:
+    for operator, counters in metrics.counters.items():
+        for name, count in counters.items():
+            yield {"operator": operator, "counter": name}, count
+
+
 def _bottleneck(metrics: JobMetrics, status: JobStatus) -> Iterator[Sample]:
     if (found := metrics.bottleneck) is not None:
         yield {"operator": found.operator, "subtask": str(found.subtask)}, 1
@@ -298,6 +304,12 @@ FIGURES: tuple[Figure, ...] = (
         "counter",
         "Records that failed and became dead letters, as the operator's policy says.",
         _by("operator", lambda metrics: metrics.dead_letters),
+    ),
+    Figure(
+        "own_counts",
+        "counter",
+        "What a source or sink counts by itself, such as lines skipped or events missed.",
+        _own_counters,
     ),
 )
 """In the order in which they are told."""

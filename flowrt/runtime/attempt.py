@@ -23,7 +23,7 @@ from flowrt.dataflow.tasks.async_task import AsyncTask
 from flowrt.dataflow.tasks.sink_task import SinkTask
 from flowrt.graph.check import declared_states, made
 from flowrt.graph.nodes import Plan, SinkNode, StepNode
-from flowrt.runtime.errors import asked, single
+from flowrt.runtime.errors import asked, not_ours, single
 from flowrt.runtime.observations import Observations
 from flowrt.runtime.options import JobOptions
 from flowrt.runtime.output import JobOutput
@@ -65,7 +65,7 @@ class Attempt:
         """Recover and open everything; close it on the way out, whatever the way."""
         async with AsyncExitStack() as stack:
             for node in self._sinks.values():
-                stack.push_async_callback(_closed, f"sink {node.id!r}", node.sink.close)
+                stack.push_async_callback(closed, f"sink {node.id!r}", node.sink.close)
             memory = await self._recover()
             for node in self._sinks.values():
                 prepared = committables(memory.parts(node.id))
@@ -76,7 +76,7 @@ class Attempt:
             failpoint("sinks.resolved")
             async for task in build_tasks(self._plan, self._surroundings(memory)):
                 # At once: what a task holds is let go of also where a later one cannot be built.
-                stack.push_async_callback(_closed, f"task {task.desk.task!r}", task.close)
+                stack.push_async_callback(closed, f"task {task.desk.task!r}", task.close)
                 self.tasks.append(task)
             failpoint("state.loaded")
             self._coordinator = self._make_coordinator(memory.recovery.next_epoch)
@@ -100,7 +100,7 @@ class Attempt:
                     context.run(partial(group.start_soon, task.run, name=name))
                 group.start_soon(self._coordinator.run, name="flowrt coordinator")
         except BaseExceptionGroup as errors:
-            error = single(errors)
+            error = not_ours(errors) or single(errors)
             if isinstance(error, GeneratorExit):
                 # It would end this coroutine as if somebody had closed it.
                 raise FlowrtError(
@@ -303,7 +303,7 @@ def _ignore(statistics: EpochStatistics) -> None:
     """Tell nobody."""
 
 
-async def _closed(what: str, close: Callable[[], Awaitable[None]]) -> None:
+async def closed(what: str, close: Callable[[], Awaitable[None]]) -> None:
     """Close one thing, also under cancellation; what cannot be closed must not hold up the rest."""
     with anyio.move_on_after(CLOSE_SECONDS, shield=True):
         try:

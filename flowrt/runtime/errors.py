@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import TypeVar
 
+from anyio import get_cancelled_exc_class
+
 from flowrt.contract.errors import FlowrtError, SinkError
-from flowrt.contract.failures import failures
+from flowrt.contract.failures import failures, text_of
 
 T = TypeVar("T")
 
@@ -31,6 +33,22 @@ def single(error: BaseException) -> BaseException:
         if other is not chosen:
             chosen.add_note(f"at the same time: {type(other).__name__}: {other}")
     return chosen
+
+
+def not_ours(error: BaseException) -> BaseException | None:
+    """Return the first in a group that is to end more than the flow, such as `SystemExit`, if any.
+
+    Not a cancellation. For a coroutine.
+    """
+    harmless = (Exception, get_cancelled_exc_class())
+    return next((leaf for leaf in leaves(error) if not isinstance(leaf, harmless)), None)
+
+
+def ended_by(flow: str, error: BaseException) -> FlowrtError:
+    """Return what a flow failed with, for those who ask it, where it was ended with the program."""
+    told = FlowrtError(f"flow {flow!r} was ended by {text_of(error)}, raised in one of its steps")
+    told.__cause__ = error
+    return told
 
 
 def leaves(error: BaseException) -> list[BaseException]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Protocol, TypeVar, Unpack, overload
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from flowrt.contract.errors import ConfigError, GraphError, LeaseError
 from flowrt.contract.logs import flow_log, flow_name
+from flowrt.contract.source import SourceContext
 from flowrt.contract.state import (
     AggregatingState,
     ListState,
@@ -21,14 +24,17 @@ from flowrt.contract.state import (
     ValueState,
 )
 from flowrt.contract.waiting import sleep_ms
+from flowrt.dataflow.sources.source_reading import asked
 from flowrt.graph.nodes import Plan, SinkNode, SourceNode
 from flowrt.runtime.attempt import Attempt
+from flowrt.runtime.callers import Callers
 from flowrt.runtime.epochs import Epochs
-from flowrt.runtime.errors import leaves
+from flowrt.runtime.errors import ended_by, leaves
 from flowrt.runtime.live_state import LiveState, LiveStates
 from flowrt.runtime.observations import Observations
 from flowrt.runtime.options import JobOptions, StartOptions
 from flowrt.runtime.output import JobOutput, OutputIterator
+from flowrt.runtime.own_counters import OwnCounters
 from flowrt.runtime.ownership import Ownership, take_ownership
 from flowrt.runtime.readable_states import ReadableStates
 from flowrt.runtime.status import ENDED, EpochMetrics, JobMetrics, JobState, JobStatus
@@ -43,7 +49,13 @@ log = flow_log()
 
 
 class Job:
-    """A running flow, made by `start`; to be used from any task of the same event loop."""
+    """A running flow, made by `start`; to be used from any task of the same event loop.
+
+    Methods but `status`, `metrics` and `on_epoch` raise `FlowrtError` at once when they are called
+    from another thread or event loop, and change nothing. So do `wait`, `drain` and `savepoint`
+    within an operator, source or sink of the flow, which would wait for itself; a task that it
+    started may call them. Once the job has ended, everybody may.
+    """
 
     def __init__(self, plan: Plan, options: JobOptions) -> None:
         self.name = plan.graph.name
@@ -51,10 +63,13 @@ class Job:
         self._options = options
         self._state: JobState = "starting"
         self._error: BaseException | None = None
+        self._not_ours: BaseException | None = None
+        """What ended the flow, and is to end more than that: `KeyboardInterrupt`, say."""
         self._ended = anyio.Event()
         self._started = anyio.Event()
         self._scope = anyio.CancelScope()
         self._ownership: Ownership | None = None
+        self._claimed: list[SourceNode] = []
         self._attempt: Attempt | None = None
         self._last_status: JobStatus | None = None
         self._draining = False
@@ -63,13 +78,16 @@ class Job:
         self._committed: int | None = None
         self._observations = Observations(options.world.clock)
         self._epochs = Epochs()
+        self._own_counters = OwnCounters(plan)
         self._skipped: dict[str, int] = {}
         self._dead_letters: dict[str, int] = {}
+        self._callers = Callers(self.name, lambda: self._attempt, self._ended.is_set)
         self._live = LiveStates(
             self.name,
             ReadableStates(plan),
             lambda: self.status().epoch,
             options.world.clock.now_ms,
+            self._callers,
         )
         self._outputs = {
             node.id: node.sink
@@ -81,7 +99,8 @@ class Job:
 
     async def wait(self) -> None:
         """Wait until the flow finished, drained or was cancelled; raise the error of a failed."""
-        await self._ended.wait()
+        self._may_wait("wait")
+        await self._until_it_ended()
         if self._error is not None:
             raise self._error
 
@@ -91,11 +110,13 @@ class Job:
         Event time does not end: windows stay open, and a later start goes on where this one
         stopped.
         """
+        self._may_wait("drain")
         self.request_drain()
         await self.wait()
 
     def request_drain(self) -> None:
-        """Begin to drain without waiting for it."""
+        """Begin to drain without waiting for it; an operator of the flow may call it, too."""
+        self._callers.check_loop("request_drain", waits=False)
         self._draining = True
         for output in self._outputs.values():
             output.drain()
@@ -107,22 +128,31 @@ class Job:
             self._scope.cancel()
 
     async def cancel(self) -> None:
-        """Stop at once; what the last committed epoch holds stays, nothing else becomes visible."""
+        """Stop at once; what the last committed epoch holds stays, nothing else becomes visible.
+
+        Returns when it has stopped. An operator, source or sink of the flow is cancelled with it.
+        """
+        self._callers.check_loop("cancel")
         self._scope.cancel()
-        await self._ended.wait()
+        if self._callers.inside() is None:
+            await self._until_it_ended()
+        else:
+            await checkpoint()
 
     async def savepoint(self, path: str | Path) -> int:
         """Write a self-contained snapshot into an empty or new folder; return its epoch.
 
         `CheckpointError` where it cannot be written; the flow goes on then. `ConfigError` where the
-        job keeps no checkpoints or does not run.
+        job keeps no checkpoints or does not run, or the folder lies in that of its checkpoints.
         """
+        self._may_wait("savepoint")
         if self._options.checkpoints is None:
             raise ConfigError("savepoint needs a job with checkpoints=...")
         if self._attempt is None or self._state != "running":
             raise ConfigError(
                 f"job {self.name!r} is {self._state}: a savepoint needs a running job"
             )
+        _refuse_within(self._options.checkpoints, path)
         return await self._attempt.savepoint(str(path))
 
     def status(self) -> JobStatus:
@@ -158,6 +188,7 @@ class Job:
             restarts=self._restarts,
             skipped=_added(self._skipped, metrics.skipped),
             dead_letters=_added(self._dead_letters, metrics.dead_letters),
+            counters=self._own_counters.now(),
         )
 
     def on_epoch(self, call: Callable[[EpochMetrics], None]) -> Callable[[], None]:
@@ -177,6 +208,7 @@ class Job:
         Each iterator gets every value from the moment of this call, the first also those before.
         It ends when the job ends, and raises what a failed one failed with. See `JobOutput`.
         """
+        self._callers.check_loop("output", waits=False)
         for name, known in self._outputs.items():
             if output == name or output is known:
                 return known.iterate()
@@ -208,9 +240,33 @@ class Job:
 
     async def lag(self) -> dict[str, tuple[int, str]]:
         """Return how much each source that can tell has still to read, and the unit."""
+        self._callers.check_loop("lag")
         return {} if self._attempt is None else await self._attempt.lag()
 
+    def _may_wait(self, method: str) -> None:
+        self._callers.check_loop(method)
+        self._callers.check_outside(method)
+
+    async def _until_it_ended(self) -> None:
+        if self._ended.is_set():
+            await checkpoint()  # in whatever event loop
+        else:
+            await self._ended.wait()
+
     # ------------------------------------------------------------------ life
+
+    def _refuse_sources_that_need_checkpoints(self) -> None:
+        for node in self._plan.graph.nodes:
+            if (
+                isinstance(node, SourceNode)
+                and node.source.needs_checkpoints
+                and self._options.checkpoints is None
+            ):
+                raise ConfigError(
+                    f"source {node.id!r}, {node.source.describe()}, keeps what it gives until an "
+                    "epoch covers it, and without checkpoints each start would read it all again: "
+                    "pass checkpoints=..., or let it keep nothing"
+                )
 
     def _warn_of_what_is_read_once(self) -> None:
         """Say aloud where a source cannot keep what the job's delivery promises."""
@@ -242,6 +298,12 @@ class Job:
             if self._options.on_failure == "keep":
                 # Otherwise the error is raised where nobody can overlook it.
                 log.error("flow %s failed: %s", self.name, error, extra={"flow_ended": self.name})
+        except (anyio.get_cancelled_exc_class(), GeneratorExit):
+            raise
+        except BaseException as error:
+            # The caller of the event loop gets it, by way of `start`; whoever asks the job is told.
+            self._not_ours, self._error = error, ended_by(self.name, error)
+            self._state = "failed"
         finally:
             if self._state not in ENDED:
                 self._state = "cancelled"
@@ -253,7 +315,8 @@ class Job:
                 output.end(self._error)
             self._started.set()
             self._ended.set()
-        if self._error is not None and self._options.on_failure == "cancel":
+        fails_body = self._error is not None and self._options.on_failure == "cancel"
+        if fails_body or self._not_ours is not None:
             task_group.cancel_scope.cancel()
 
     def _tasks(self) -> Sequence[AnyTask]:
@@ -276,19 +339,28 @@ class Job:
             output.discard()
 
     def _tell_sources(self) -> None:
+        while self._claimed:
+            node = self._claimed.pop(0)
+            try:
+                node.source.ended()
+            except Exception:
+                log.exception(
+                    "source %r could not take the end of its job",
+                    node.id,
+                    extra={"operator": node.id},
+                )
+
+    async def _claim_sources(self) -> None:
+        """Claim what the sources need for themselves; it is given back when the job ends."""
+        world, take_over = self._options.world, self._options.take_over
         for node in self._plan.graph.nodes:
             if isinstance(node, SourceNode):
-                try:
-                    node.source.ended()
-                except Exception:
-                    log.exception(
-                        "source %r could not take the end of its job",
-                        node.id,
-                        extra={"operator": node.id},
-                    )
+                ctx = SourceContext(node.id, 0, node.parallelism, world, take_over)
+                await asked(node.id, "take what only one job may have", node.source.claim(ctx))
+                self._claimed.append(node)
 
     async def _supervise(self) -> None:
-        self._ownership = await take_ownership(self._plan, self._options)
+        self._ownership = await take_ownership(self._plan, self._options, self._claim_sources)
         try:
             await self._try_until_it_ends(self._ownership)
         finally:
@@ -357,6 +429,16 @@ class Job:
         return True
 
 
+def _refuse_within(checkpoints: str | Path | None, savepoint: str | Path) -> None:
+    """A savepoint shares nothing with the checkpoints, which the job deletes as it goes on."""
+    folder = os.path.realpath(str(checkpoints))
+    if PurePath(os.path.realpath(str(savepoint))).is_relative_to(folder):
+        raise ConfigError(
+            f"a savepoint needs a folder of its own, and {savepoint} lies in the checkpoint folder "
+            f"{checkpoints}: choose one beside it"
+        )
+
+
 def _added(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:
     return {id: first.get(id, 0) + second.get(id, 0) for id in {**first, **second}}
 
@@ -377,6 +459,8 @@ async def start(flow: Planned, **options: Unpack[StartOptions]) -> AsyncIterator
     sources stop, the last epoch commits. An exception or a cancellation in the body cancels the
     flow instead. A flow that fails cancels the body and its error is raised here; with
     `on_failure="keep"` the body goes on, and the error is raised by `job.wait()` and on leaving.
+    What a function of the flow raises and is no `Exception`, such as `SystemExit`, cancels the body
+    in any case, is raised here as it is, and `job.wait()` raises a `FlowrtError` from it.
     Touches neither signal handlers nor the loop.
 
     `options` are those of `JobOptions`. Raises `GraphError`, `ConfigError`, `LeaseError`,
@@ -384,6 +468,7 @@ async def start(flow: Planned, **options: Unpack[StartOptions]) -> AsyncIterator
     """
     job = Job(flow.plan(), JobOptions(**options))
     job._begin_outputs()
+    job._refuse_sources_that_need_checkpoints()
     job._warn_of_what_is_read_once()
     body_error: BaseException | None = None
     async with anyio.create_task_group() as group:
@@ -403,6 +488,8 @@ async def start(flow: Planned, **options: Unpack[StartOptions]) -> AsyncIterator
             else:
                 job.request_drain()
                 await job._ended.wait()
+    if job._not_ours is not None:
+        raise job._not_ours
     # A body that waits for the job in a task group of its own hands the job's error back in a
     # group.
     if body_error is not None and leaves(body_error) != [job._error]:

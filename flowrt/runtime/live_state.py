@@ -9,12 +9,14 @@ from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 import anyio
 from anyio.lowlevel import checkpoint
 
+from flowrt.checkpoint.names import Made
 from flowrt.checkpoint.reading import CheckpointReader, newest, reading
 from flowrt.checkpoint.store import DirectoryStore
 from flowrt.contract.elements import MIN_TIMESTAMP
 from flowrt.contract.errors import CheckpointError, ConfigError, StateError
 from flowrt.contract.snapshot import MISSING, Block
 from flowrt.contract.state import KEY_GROUPS, StateSpec, owner_of_group
+from flowrt.runtime.callers import Callers
 from flowrt.runtime.readable_states import ReadableStates
 from flowrt.state.key_groups import key_group
 from flowrt.state.memory import MemoryBackend
@@ -54,9 +56,11 @@ class LiveState(Generic[K, V]):
         """Return what a key has; `default` where it has nothing, whatever the state's own is.
 
         `StateError` for what can be no key, and with "now" once the job has ended. With "committed"
-        `ConfigError` without a checkpoint folder, `CheckpointError` where that cannot be read.
+        `ConfigError` without a checkpoint folder, `CheckpointError` where that cannot be read, or
+        has the last committed epoch no more.
         """
         _check(as_of)
+        self._job.callers.check_loop("state(...).get")
         group = key_group(key)
         await checkpoint()
         get = self._get_now if as_of == "now" else self._get_committed
@@ -71,9 +75,13 @@ class LiveState(Generic[K, V]):
         With "committed" all of it is one consistent cut. With "now" it is none, for records go on
         meanwhile: each value is right when it is given, and a key that is there all the time comes
         exactly once. Where the job restarts meanwhile, the iteration ends with `StateError`. The
-        event loop gets its turns. Other errors are those of `get`.
+        event loop gets its turns. `ConfigError` for a limit below 0; other errors are those of
+        `get`.
         """
         _check(as_of)
+        if limit is not None and limit < 0:
+            raise ConfigError(f"limit={limit!r}: it is a number of pairs, 0 or more, or None")
+        self._job.callers.check_loop("state(...).scan")
         left = limit
         pairs = self._scan_now() if as_of == "now" else self._scan_committed()
         async with aclosing(pairs):
@@ -117,7 +125,7 @@ class LiveState(Generic[K, V]):
     async def _get_committed(self, key: Any, group: int) -> Any:
         spec = self._job.spec(self._operator, self._state)
         store = self._job.store()
-        chosen = await newest(store, self._job.committed())
+        chosen = await self._last(store)
         while chosen is not None:
             try:
                 async with reading(store, chosen) as reader:
@@ -127,7 +135,7 @@ class LiveState(Generic[K, V]):
                     return await self._of_key(blocks, key, spec, now_ms, shapes)
             except CheckpointError:
                 # The job deletes old checkpoints as it goes on: then there is a newer one.
-                before, chosen = chosen, await newest(store, self._job.committed())
+                before, chosen = chosen, await self._last(store)
                 if chosen == before:
                     raise
         return MISSING
@@ -135,7 +143,7 @@ class LiveState(Generic[K, V]):
     async def _scan_committed(self) -> AsyncGenerator[tuple[Any, Any]]:
         spec = self._job.spec(self._operator, self._state)
         store = self._job.store()
-        chosen = await newest(store, self._job.committed())
+        chosen = await self._last(store)
         is_begun = False
         while chosen is not None:
             try:
@@ -148,9 +156,23 @@ class LiveState(Generic[K, V]):
                         yield pair
                 return
             except CheckpointError:
-                before, chosen = chosen, await newest(store, self._job.committed())
+                before, chosen = chosen, await self._last(store)
                 if is_begun or chosen == before:
                     raise
+
+    async def _last(self, store: DirectoryStore) -> Made | None:
+        """Return the checkpoint of the last committed epoch; None before the first."""
+        while (epoch := self._job.committed()) is not None:
+            found = await newest(store, epoch)
+            if found is not None and found.epoch == epoch:
+                return found
+            # Where the job has gone on meanwhile, it may have deleted this one already.
+            if self._job.committed() == epoch:
+                raise CheckpointError(
+                    f"the checkpoint of epoch {epoch} is not in {store.folder} any more: was the "
+                    "folder deleted or moved, or did another job go on in it?"
+                )
+        return None
 
     async def _all_groups(
         self, reader: CheckpointReader, spec: StateSpec[Any]
@@ -228,12 +250,14 @@ class LiveStates:
         readable: ReadableStates,
         committed: Callable[[], int | None],
         now_ms: Callable[[], int],
+        callers: Callers,
     ) -> None:
         self._name = name
         self._readable = readable
         self.committed = committed
         """The last committed epoch; None before the first."""
         self.now_ms = now_ms
+        self.callers = callers
         self._store: DirectoryStore | None = None
         self._backends: Mapping[str, Sequence[MemoryBackend]] = {}
         self._used: dict[str, dict[str, StateSpec[Any]]] = {}
@@ -298,6 +322,8 @@ class LiveStates:
         while not self._is_running:
             if self._ended is not None:
                 raise self._gone(operator, f"job {self._name!r} is {self._ended}")
+            # One that is being opened would wait for its own job to run.
+            self.callers.check_outside("state(...).get")
             await self._news.wait()
         return self._backends[operator]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -144,16 +144,20 @@ async def _last_committed(sink: SinkNode, context: SinkContext) -> int | None:
     return await asked(sink.id, "say which epoch it committed last", answer)
 
 
-async def take_ownership(plan: Plan, options: JobOptions) -> Ownership:
+async def take_ownership(
+    plan: Plan, options: JobOptions, claim: Callable[[], Awaitable[None]]
+) -> Ownership:
     """Take the job's checkpoint folder, bringing in a savepoint where one is to be restored.
 
+    `claim` takes what the sources need for themselves, before a present owner loses the folder.
     `LeaseError` where another instance owns it, `CheckpointError` where it cannot be used,
     `ConfigError` where it or the savepoint is not what its name says.
     """
     if options.checkpoints is None:
+        await claim()
         return Ownership()
-    world = options.world
-    lease = await Lease.take(world, str(options.checkpoints), take_over=options.take_over)
+    world, folder = options.world, str(options.checkpoints)
+    lease = await Lease.take(world, folder, take_over=options.take_over, before=claim)
     try:
         store = DirectoryStore(
             world.files, lease.folder, plan.graph.name, lease, options.keep_checkpoints

@@ -193,3 +193,6 @@ class JobMetrics:
     """Records that `OnError.skip()` passed over, by operator, since the job started."""
     dead_letters: dict[str, int] = field(default_factory=dict)
     """Records that became dead letters, by operator, since the job started."""
+    counters: dict[str, dict[str, int]] = field(default_factory=dict)
+    """What sources and sinks count by themselves (`Source.counters`, `Sink.counters`), such as
+    skipped lines: by operator and name, since the job started, through its restarts."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -85,13 +86,21 @@ class Migration:
                     raise restore_error(self._place, error, key()) from error
         self.is_needed = True
         try:
-            return bytes(codec.encode(codec.seal(self._migrate(plain(data)))))
+            return bytes(codec.encode(codec.seal(_answered(self._migrate(plain(data))))))
         except Unfit as error:
             reason = f"what migrate returned cannot be stored: {error}"
             raise self._place.error(reason, key()) from error
         except Exception as error:
             reason = f"migrate failed: {type(error).__name__}: {error}"
             raise self._place.error(reason, key()) from error
+
+
+def _answered(value: Any) -> Any:
+    """Return what `migrate` returned; `Unfit` for something to await."""
+    if inspect.iscoroutine(value):
+        value.close()  # or Python warns that nobody awaited it
+        raise Unfit("a coroutine, and migrate must be a plain function")
+    return value
 
 
 def migration(

@@ -71,8 +71,10 @@ class Stream(Generic[T]):
     A stream can be read by any number of steps and sinks: each gets every record. `name` is a
     step's stable id (see `Flow`), `parallelism` how many subtasks run it. Functions are plain or
     coroutine functions unless a method says otherwise; a coroutine is awaited before the next
-    record is taken, so that order is kept. `on_error` says what becomes of a record that the step
-    fails at; without it what the flow says, which is to fail. Made by `Flow.source`, not by hand.
+    record is taken, so that order is kept. Values are handed on and not copied: a function makes a
+    new one and leaves what it was given as it was, for others have it too. `on_error` says what
+    becomes of a record that the step fails at; without it what the flow says, which is to fail.
+    Made by `Flow.source`, not by hand.
     """
 
     def __init__(

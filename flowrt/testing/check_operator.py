@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -35,6 +36,7 @@ RESTARTS = "a new instance goes on from a snapshot as the old one would have"
 INSTANCES = "several instances share the keys and give together what one gives"
 RESCALED = "a snapshot can be restored at another parallelism"
 WATERMARKS = "a watermark stays in its place among the records"
+INPUT = "an operator leaves what it is given as it was"
 TRACES = "a record that the operator fails at leaves no trace"
 LATE = "answers may come late, and a snapshot may find any records in flight"
 
@@ -56,6 +58,10 @@ async def check_operator(
     keyed stream with two and three instances, and with their number changing at each restart; with
     a watermark put in at each place. A `map_async` is also run with answers that come late, last
     first, with a new instance at each place and their number changing.
+
+    No step may change a record's value in place, for others have the same object: the readers of a
+    stream, the next try, a dead letter. Values that cannot be copied, or are not equal to a copy of
+    themselves, are let pass.
 
     With `on_error`, the policy of every step, records may fail that are passed over then, and the
     case is also run without them: all but dead letters must be the same.
@@ -188,9 +194,11 @@ class _Case:
             await self._between(bench, variant, done)
             for run in runs_of(script, variant.batch):
                 before = bench.failed_records()
+                copy = None if variant.where else _copy_of(run[0])
                 await give(bench, run)
                 if not variant.where and isinstance(run[0], Record):
                     self.failed |= {done} if bench.failed_records() > before else set()
+                    _check_unchanged(copy, run[0], f"element {done + 1} of {len(script)}")
                 done += len(run)
                 await self._between(bench, variant, done)
                 outputs.append(bench.out)
@@ -227,6 +235,35 @@ class _Case:
             f"at {show(element)}, element {number} of {len(self.script)}"
             for number, element in enumerate(self.script, 1)
         ]
+
+
+def _copy_of(element: ScriptElement) -> Record | None:
+    """Return a record with a copy of its value; None where that would tell nothing."""
+    if not isinstance(element, Record):
+        return None
+    try:
+        copy = replace(element, value=deepcopy(element.value))
+    except Exception:  # such as a lock, or a connection
+        return None
+    return copy if _is_equal(copy, element) else None
+
+
+def _check_unchanged(copy: Record | None, given: Record, place: str) -> None:
+    if copy is None or _is_equal(copy, given):
+        return
+    raise LawBroken(
+        INPUT,
+        f"at {show(copy)}, {place}",
+        f"  it became {show(given)}: records are handed on and not copied, so make a new value "
+        "and leave the one that was given",
+    )
+
+
+def _is_equal(one: Record, other: Record) -> bool:
+    try:
+        return one == other
+    except Exception:  # such as arrays, which do not say yes or no
+        return False
 
 
 def variants(case: _Case) -> Iterator[Variant]:

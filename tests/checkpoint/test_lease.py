@@ -76,6 +76,23 @@ async def test_an_owner_whose_folder_was_taken_over_learns_it() -> None:
         await Lease.take(machine.world(), FOLDER)
 
 
+async def test_a_take_over_that_is_refused_before_it_begins_takes_nothing() -> None:
+    machine = Machine()
+    old = await Lease.take(machine.world(), FOLDER)
+
+    async def refuse() -> None:
+        raise OSError(errno.EIO, "another disk")
+
+    with pytest.raises(OSError, match="another disk"):  # as it is: not this folder's disk
+        await Lease.take(machine.world(), FOLDER, take_over=True, before=refuse)
+
+    await old.check()
+    old.release()
+    with pytest.raises(OSError, match="another disk"):
+        await Lease.take(machine.world(), FOLDER, before=refuse)
+    assert (await Lease.take(machine.world(), FOLDER)).generation == 2
+
+
 async def test_taking_over_a_free_folder_is_taking_it() -> None:
     lease = await Lease.take(Machine().world(), FOLDER, take_over=True)
 

@@ -138,6 +138,46 @@ def test_a_file_that_was_moved_is_known(letters: Path, tmp_path: Path) -> None:
     assert call("replay", part, "--into", again).stdout.startswith("0 fed back; 4 were before")
 
 
+def test_a_copy_under_another_name_is_another_file_of_letters(
+    letters: Path, tmp_path: Path
+) -> None:
+    """Two orders that are alike have letters that are alike, and both are to be fed back."""
+    again, copy = tmp_path / "again", tmp_path / "copy.jsonl"
+    call("replay", letters, "--into", again)
+    (part,) = letters.glob("part-*")
+    copy.write_bytes(part.read_bytes())
+
+    assert call("replay", copy, "--into", again).stdout.startswith("4 fed back")
+
+
+def test_letters_are_not_fed_back_among_themselves(letters: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(letters)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "link").symlink_to("../link")
+    before = sorted(letters.rglob("*"))
+
+    for source in ("letters", "link", "here/../letters"):
+        for into in ("letters", "letters/again", "link", "here/link"):
+            for option in ("--again", "--dry-run"):
+                done = call("replay", tmp_path / source, "--into", tmp_path / into, option)
+                assert done.exit_code == 2
+                assert "is where the letters of" in done.stderr.replace("\n", " ")
+
+    assert sorted(letters.rglob("*")) == before
+
+
+def test_letters_of_a_file_are_not_fed_back_beside_it(letters: Path, tmp_path: Path) -> None:
+    (part,) = letters.glob("part-*")
+    (tmp_path / "here").mkdir()
+    link = tmp_path / "here" / "link.jsonl"
+    link.symlink_to(part)
+
+    assert call("replay", part, "--into", letters).exit_code == 2
+    assert call("replay", link, "--into", letters).exit_code == 2
+    assert call("replay", link, "--into", tmp_path / "here").exit_code == 2
+    assert call("replay", part, "--into", tmp_path / "here").exit_code == 0
+
+
 def test_the_flow_reads_what_is_fed_back(letters: Path, tmp_path: Path) -> None:
     call("replay", letters, "--into", tmp_path / "again", "--error", "ZeroDivisionError")
     flow, results = Flow("orders"), MemorySink[float]()

@@ -98,7 +98,19 @@ async def test_broken_lines_can_be_skipped_counted_and_logged(
         assert await read_all(source) == [1, 2, 3]
 
     assert source.skipped == 2
+    assert source.counters() == {"skipped_lines": 2}
     assert [f"{path}: the line at byte {at} " in caplog.text for at in (2, 6)] == [True, True]
+    assert "on_error" not in caplog.text  # it is on already
+
+
+async def test_no_header_row_can_be_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "broken.csv"
+    path.write_bytes(b"a,\xff\n1,2\n")
+
+    for how in ("fail", "skip"):
+        with pytest.raises(InputError, match=r"at byte 0 cannot be read: .*first row") as caught:
+            await read_all(FileSource(path, "csv", on_error="skip" if how == "skip" else "fail"))
+        assert "on_error" not in str(caught.value)
 
 
 async def test_values_that_do_not_stand_one_to_a_line_are_broken(tmp_path: Path) -> None:

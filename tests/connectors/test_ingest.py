@@ -341,10 +341,40 @@ async def test_an_ingest_is_read_by_one_flow(journal: str | None) -> None:
 
     with pytest.raises(ConfigError, match="is read already"):
         await open_reader(orders, ctx)
+    with pytest.raises(ConfigError, match="is read already"):
+        await orders.claim(ctx)
     orders.ended()  # the job that was refused
     await orders.send(1)  # and the other was not disturbed
     assert await reader.read(1) is not None
     await reader.close()
+
+
+@pytest.mark.parametrize("journal", [None, FOLDER])
+async def test_another_thread_is_told_how_to_send(journal: str | None) -> None:
+    orders: Ingest[int] = Ingest("orders", journal=journal)
+    reader = await open_reader(orders, source_context(manual_world()))
+
+    def elsewhere() -> None:
+        calls: list[Callable[[], object]] = [
+            lambda: anyio.run(orders.send, 1),
+            lambda: anyio.run(orders.send_many, [1]),
+            lambda: orders.send_nowait(1),
+            orders.close,
+        ]
+        for call in calls:
+            with pytest.raises(IngestError, match=r"another thread.*anyio.from_thread.run\(orders"):
+                call()
+        anyio.from_thread.run(orders.send, 2)
+
+    await anyio.to_thread.run_sync(elsewhere)
+    chunk = await reader.read(5)
+
+    assert chunk is not None
+    assert chunk.values == [2]
+    await reader.close()
+    orders.ended()
+    with pytest.raises(IngestClosed):
+        await anyio.to_thread.run_sync(anyio.run, orders.send, 3)
 
 
 @pytest.mark.parametrize(
@@ -656,8 +686,6 @@ async def test_what_the_flow_gets_is_no_longer_the_senders() -> None:
         ({"at": datetime(2024, 1, 1)}, "type dict in its journal: it holds a datetime"),  # noqa: DTZ001
         ({"a": [{(1, 2): 3}]}, "it holds a tuple"),
         (Order(1), "type Order in its journal: it holds a Order"),
-        (2**70, "type int"),
-        ("\ud800", "type str"),
     ],
 )
 async def test_an_event_without_a_form_is_refused_by_its_type(event: Any, names: str) -> None:
@@ -668,6 +696,37 @@ async def test_an_event_without_a_form_is_refused_by_its_type(event: Any, names:
     assert "declare it with type=" in str(caught.value)
     with pytest.raises(IngestError):
         life.ingest.send_nowait(event)
+    assert life.ingest.waiting == 0
+    await life.reader.close()
+
+
+def in_itself() -> list[Any]:
+    event: list[Any] = []
+    event.append(event)
+    return event
+
+
+@pytest.mark.parametrize(
+    ("event", "advice"),
+    [
+        (
+            2**70,
+            "type int.* in its journal: .* between -2\\*\\*63 and 2\\*\\*64 - 1: send a larger",
+        ),
+        ([-(2**63) - 1], "send a larger one as text"),
+        ("\ud800", "type str.* in its journal: .* half a surrogate pair, .* leave it out"),
+        ({"\udfff": 1}, "half a surrogate pair"),
+        (in_itself(), "holds itself, or is nested too deeply"),
+    ],
+)
+@pytest.mark.parametrize("declared", [None, Any])
+async def test_a_value_that_no_type_gives_a_form_gets_advice_of_its_own(
+    event: Any, advice: str, declared: Any
+) -> None:
+    life = await live(manual_world(), type=declared)
+    with pytest.raises(IngestError, match=advice) as caught:
+        await life.ingest.send(event)
+    assert "declare it" not in str(caught.value)
     assert life.ingest.waiting == 0
     await life.reader.close()
 

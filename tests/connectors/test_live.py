@@ -141,6 +141,7 @@ async def test_a_slow_subscriber_holds_up_nobody(on_slow: Any) -> None:
     rest = [("4", True), ("5", False)] if on_slow == "skip" else []
     assert got == [("1", False), *rest]
     assert hub.skipped == 2
+    assert hub.counters() == {"missed_events": 2}
 
 
 async def test_an_epoch_larger_than_what_is_kept() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import struct
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,7 +17,7 @@ from anyio.lowlevel import checkpoint
 
 from flowrt.connectors.socket import SocketSource
 from flowrt.contract.errors import ConfigError, InputError
-from flowrt.contract.retry import ExponentialBackoff, NoRestart
+from flowrt.contract.retry import ExponentialBackoff, FixedDelay, NoRestart
 from flowrt.contract.source import Chunk
 from flowrt.testing import check_source, manual_world
 from flowrt.testing.world import ManualClock
@@ -99,7 +100,9 @@ async def test_broken_lines_are_skipped_and_counted(caplog: pytest.LogCaptureFix
         assert await read_all(source) == ["a", "b"]
 
     assert source.skipped == 2
+    assert source.counters() == {"skipped_lines": 2, "cut_off_lines": 0}
     assert "line 3 of the connection, at byte 4, cannot be read: it is longer" in caplog.text
+    assert "on_error" not in caplog.text  # it is on already
 
 
 async def test_a_lost_connection_is_made_again(caplog: pytest.LogCaptureFixture) -> None:
@@ -108,7 +111,7 @@ async def test_a_lost_connection_is_made_again(caplog: pytest.LogCaptureFixture)
     clock = world.clock
     assert isinstance(clock, ManualClock)
     chunks: list[Chunk[str] | None] = []
-    async with serving([b"one\nend of the first"], [], [b"two\n"]) as port:
+    async with serving([b"one\nlast of the first\n"], [], [b"two\n"]) as port:
         source = SocketSource("127.0.0.1", port, reconnect=ExponentialBackoff("2s"))
         assert not source.bounded
         reader = await open_reader(source, source_context(world))
@@ -130,10 +133,68 @@ async def test_a_lost_connection_is_made_again(caplog: pytest.LogCaptureFixture)
         await reader.close()
 
     values = [value for chunk in chunks if chunk for value in chunk.values]
-    assert values == ["one", "end of the first", "two"]
+    assert values == ["one", "last of the first", "two"]
+    assert source.cut_off == 0
     assert 1_900 <= waits[0] <= 2_100
     assert 3_800 <= waits[1] <= 4_200
     assert "the connection ended; connecting again in" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("format", "line", "half"),
+    [("text", b"transfer 100", b"transfer 10"), ("jsonl", b'{"a": 1}', b'{"a": 1')],
+)
+async def test_a_line_that_the_end_of_the_connection_cut_off_is_left_out(
+    format: Any, line: bytes, half: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving([line + b"\n" + half], [line + b"\n"]) as port:
+        source = SocketSource[Any]("127.0.0.1", port, format, reconnect=FixedDelay("0ms"))
+        reader = await open_reader(source, source_context())
+        values: list[Any] = []
+        while len(values) < 2:
+            chunk = await reader.read(10)
+            assert chunk is not None
+            values += chunk.values
+        await reader.close()
+
+    assert values == ([line.decode()] * 2 if format == "text" else [{"a": 1}] * 2)
+    assert (source.cut_off, source.skipped) == (1, 0)
+    place = f"left out line 2 of the connection, at byte {len(line) + 1}: the connection ended"
+    assert place in caplog.text
+
+
+async def test_a_line_that_a_broken_connection_cut_off_is_left_out_and_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    read = anyio.Event()
+
+    async def serve(stream: SocketStream) -> None:
+        await stream.send(b"one\nha")
+        await read.wait()
+        # Closed so, it is reset.
+        raw = stream.extra(SocketAttribute.raw_socket)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await anyio.aclose_forcefully(stream)
+
+    async with (
+        await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(listener.serve, serve)
+        port = listener.extra(SocketAttribute.local_port)
+        source = SocketSource("127.0.0.1", port, reconnect=None)
+        reader = await open_reader(source, source_context())
+        chunk = await reader.read(10)
+        read.set()
+        with pytest.raises(InputError, match="cannot be read"):
+            await reader.read(10)
+        await reader.close()
+        group.cancel_scope.cancel()
+
+    assert chunk is not None
+    assert chunk.values == ["one"]
+    assert source.cut_off == 1
+    assert "left out line 2 of the connection, at byte 4" in caplog.text
 
 
 async def test_who_cannot_connect_tries_again_or_says_so() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
@@ -103,6 +104,64 @@ async def test_what_cannot_be_read_is_said(path: Path) -> None:
         pytest.raises(InputError, match="readonly"),
     ):
         await lookup(1)
+
+
+async def test_a_value_that_sqlite_does_not_know_is_said(path: Path) -> None:
+    with SqliteLookup(path, QUERY) as lookup:
+        for value in (2**70, "\ud800", [1]):
+            with pytest.raises(InputError, match="the lookup 'SELECT name"):
+                await lookup(value)
+        assert await lookup(9) is None
+
+
+def other(path: Path) -> Path:
+    """Another database, with one row."""
+    other = path.with_name("other.db")
+    with closing(sqlite3.connect(other)) as connection:
+        connection.executescript(
+            "CREATE TABLE customers (id INTEGER PRIMARY KEY, name TEXT, vip INTEGER);"
+            "INSERT INTO customers VALUES (1, 'eve', 0)"
+        )
+    return other
+
+
+async def test_a_file_that_takes_the_place_is_read_from_then_on(path: Path) -> None:
+    with SqliteLookup(path, QUERY) as lookup:
+        assert (await lookup(1) or {})["name"] == "ada"
+        os.replace(other(path), path)
+        assert (await lookup(1) or {})["name"] == "eve"
+        assert await lookup(2) is None
+
+
+async def test_so_is_one_to_which_a_link_leads(path: Path) -> None:
+    link, new = path.with_name("link.db"), path.with_name("new.db")
+    link.symlink_to(path)
+    new.symlink_to(other(path))
+    with SqliteLookup(link, QUERY) as lookup:
+        assert (await lookup(1) or {})["name"] == "ada"
+        os.replace(new, link)
+        assert (await lookup(1) or {})["name"] == "eve"
+
+
+async def test_a_file_that_is_gone_is_said_until_there_is_one(path: Path) -> None:
+    with SqliteLookup(path, QUERY) as lookup:
+        await lookup(1)
+        path.unlink()
+        with pytest.raises(InputError, match="does it exist"):
+            await lookup(1)
+        os.replace(other(path), path)
+        assert (await lookup(1) or {})["name"] == "eve"
+
+
+async def test_a_file_is_not_read_with_the_log_of_another(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as writer, SqliteLookup(path, QUERY) as lookup:
+        writer.execute("PRAGMA journal_mode = WAL")
+        writer.execute("UPDATE customers SET name = 'dan' WHERE id = 1")
+        writer.commit()
+        assert (await lookup(1) or {})["name"] == "dan"
+        os.replace(other(path), path)
+        with pytest.raises(InputError, match="the log of the one that was there before"):
+            await lookup(1)
 
 
 def test_options_that_do_not_fit_are_refused() -> None:

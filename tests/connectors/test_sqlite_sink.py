@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +22,7 @@ from anyio.lowlevel import checkpoint
 
 from flowrt.connectors.sqlite import database
 from flowrt.connectors.sqlite.sink import SqliteSink
+from flowrt.connectors.sqlite.table import write_mark
 from flowrt.contract.errors import ConfigError, SinkError
 from flowrt.contract.sink import Writer
 from tests.connectors.kit import sink_context
@@ -659,3 +662,215 @@ def test_what_a_sink_says_of_itself() -> None:
     assert SqliteSink("shop.db", "t").describe() == "sqlite shop.db, table t (append)"
     sink = SqliteSink("shop.db", "t", mode="upsert", key=["a", "b"])
     assert sink.describe() == "sqlite shop.db, table t (upsert by a, b)"
+
+
+# ------------------------------------------------------------------ files that are replaced
+
+
+def beside(path: Path, ending: str) -> Path:
+    return path.with_name(path.name + ending)
+
+
+def delete(path: Path) -> None:
+    for one in (path, beside(path, "-wal"), beside(path, "-shm")):
+        one.unlink()
+
+
+def replace(path: Path) -> None:
+    """Put the backup in place, as somebody does who knows that the log must go."""
+    for ending in ("-wal", "-shm"):
+        beside(path, ending).unlink()
+    os.replace(backup_of(path), path)
+
+
+def backup_of(path: Path) -> Path:
+    return path.with_name("backup.db")
+
+
+def back_up(path: Path) -> None:
+    with connected(path) as source, closing(sqlite3.connect(backup_of(path))) as target:
+        source.backup(target)
+
+
+def move_folder(path: Path) -> None:
+    path.parent.rename(path.parent.with_name("elsewhere"))
+
+
+CHANGES = pytest.mark.parametrize(
+    ("change", "expect"),
+    [
+        (delete, "deleted or moved away"),
+        (replace, "another file took its place"),
+        (move_folder, "deleted or moved away"),
+        (lambda path: beside(path, "-wal").unlink(), "shop.db-wal was deleted or replaced"),
+        (lambda path: beside(path, "-shm").unlink(), "shop.db-shm was deleted or replaced"),
+    ],
+    ids=["deleted", "replaced", "folder moved", "log deleted", "index deleted"],
+)
+
+
+async def begun(path: Path) -> tuple[SqliteSink, Writer[Any]]:
+    """A sink with one epoch, of which there is a backup."""
+    sink = totals(path)
+    writer = await begin(sink)
+    await write_epoch(sink, writer, 1, [("ada", 1)])
+    back_up(path)
+    return sink, writer
+
+
+@CHANGES
+async def test_a_changed_file_is_noticed_before_an_epoch_is_decided(
+    path: Path, change: Callable[[Path], None], expect: str
+) -> None:
+    sink, writer = await begun(path)
+    change(path)
+
+    await writer.write([("bob", 2)], None)
+    with pytest.raises(SinkError, match=rf"sink 'out' cannot use .*: .*{expect}.*start the fl"):
+        await writer.prepare(2)
+    with pytest.raises(SinkError, match="while it was in use"):  # it stays so
+        await writer.prepare(2)
+    await sink.close()
+
+
+@CHANGES
+@pytest.mark.parametrize("idle", [False, True])
+async def test_a_changed_file_is_noticed_before_a_commit(
+    path: Path, change: Callable[[Path], None], expect: str, idle: bool
+) -> None:
+    sink, writer = await begun(path)
+    await writer.write([] if idle else [("bob", 2)], None)
+    committables = [await writer.prepare(2)]
+    change(path)
+
+    with pytest.raises(SinkError, match=expect):
+        await sink.commit(2, committables)
+    await sink.close()
+
+
+async def test_a_file_that_is_replaced_within_a_commit_gets_its_rows_at_the_next_start(
+    path: Path,
+) -> None:
+    sink, writer = await begun(path)
+    await writer.write([("bob", 2)], None)
+    committables = [await writer.prepare(2)]
+
+    def write_and_replace(*arguments: Any) -> None:
+        write_mark(*arguments)
+        replace(path)
+
+    with (
+        patch("flowrt.connectors.sqlite.commits.write_mark", write_and_replace),
+        pytest.raises(SinkError, match="another file took its place"),
+    ):
+        await sink.commit(2, committables)
+    assert rows(path) == [("ada", 1)]
+    await sink.recover(2, committables, sink_context(generation=2))
+    await sink.close()
+
+    assert rows(path) == [("ada", 1), ("bob", 2)]
+
+
+async def test_an_empty_file_in_its_place_is_not_the_one_that_the_checkpoint_knows(
+    path: Path,
+) -> None:
+    sink, writer = await begun(path)
+    await writer.write([("bob", 2)], None)
+    committables = [await writer.prepare(2)]
+    delete(path)
+    with pytest.raises(SinkError, match="deleted"):
+        await sink.commit(2, committables)
+
+    with pytest.raises(SinkError, match="not the one that the checkpoint of epoch 2 knows"):
+        await sink.recover(2, committables, sink_context(generation=2))
+    await sink.close()
+
+
+async def test_the_log_of_a_former_file_is_not_mixed_with_the_new(path: Path) -> None:
+    sink, writer = await begun(path)
+    await writer.write([("bob", 2)], None)
+    committables = [await writer.prepare(2)]
+    os.replace(backup_of(path), path)  # and its log stays
+    with pytest.raises(SinkError, match="another file"):
+        await sink.commit(2, committables)
+
+    with pytest.raises(SinkError, match=r"the log of the one that was there before.* delete"):
+        await sink.recover(2, committables, sink_context(generation=2))
+    for ending in ("-wal", "-shm"):
+        beside(path, ending).unlink()
+    await sink.recover(2, committables, sink_context(generation=3))
+    await sink.close()
+
+    assert rows(path) == [("ada", 1), ("bob", 2)]
+
+
+async def test_a_backup_that_is_written_into_the_same_file_is_noticed(path: Path) -> None:
+    sink, writer = await begun(path)
+    await write_epoch(sink, writer, 2, [("bob", 2)])
+    with closing(sqlite3.connect(backup_of(path))) as source, connected(path) as target:
+        source.backup(target)
+
+    with pytest.raises(SinkError, match=r"until epoch 1 only, but this flow has committed .* 2: w"):
+        await write_epoch(sink, writer, 3, [("cid", 3)])
+    await sink.close()
+
+
+async def test_a_file_that_is_replaced_while_it_is_opened_is_not_taken_for_the_other(
+    path: Path,
+) -> None:
+    with connected(path) as connection:
+        connection.execute("CREATE TABLE totals (customer, spent)")
+    back_up(path)
+
+    def connect(*arguments: Any) -> sqlite3.Connection:
+        connection = database_connect(*arguments)
+        if backup_of(path).exists():
+            replace(path)
+        return connection
+
+    database_connect = database.connect
+    sink = totals(path)
+    with patch.object(database, "connect", connect):
+        writer = await begin(sink)
+    await write_epoch(sink, writer, 1, [("ada", 1)])
+    await sink.close()
+
+    assert rows(path) == [("ada", 1)]
+
+
+async def test_a_file_that_is_replaced_whenever_it_is_opened_is_an_error(path: Path) -> None:
+    def connect(*arguments: Any) -> sqlite3.Connection:
+        connection = database_connect(*arguments)
+        delete(path)
+        return connection
+
+    database_connect = database.connect
+    with (
+        patch.object(database, "connect", connect),
+        pytest.raises(SinkError, match="again and again"),
+    ):
+        await begin(totals(path))
+
+
+# ------------------------------------------------------------------ what is no number
+
+
+@pytest.mark.parametrize("value", [{"v": math.nan}, (math.nan,)])
+async def test_nan_is_refused_where_it_is_written(path: Path, value: Any) -> None:
+    sink = SqliteSink(path, "figures", columns={"v": "REAL"})
+    writer = await begin(sink)
+
+    await writer.write([(1.5,), (math.inf,), (-math.inf,)], None)
+    with pytest.raises(SinkError, match=r"'v' is nan, and would become NULL \(allow_nan=True"):
+        await writer.write([value], None)
+    await sink.close()
+
+
+async def test_nan_becomes_null_where_that_is_allowed(path: Path) -> None:
+    sink = SqliteSink(path, "figures", columns={"v": "REAL"}, allow_nan=True)
+    writer = await begin(sink)
+
+    await write_epoch(sink, writer, 1, [(math.nan,), (math.inf,)])
+    await sink.close()
+
+    assert rows(path, "SELECT * FROM figures") == [(None,), (math.inf,)]

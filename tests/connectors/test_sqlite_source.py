@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -238,3 +239,58 @@ def test_what_a_source_says_of_itself() -> None:
 
     assert source.describe() == "sqlite table 'orders' in shop.db by rowid, followed"
     assert not source.bounded
+
+
+async def replaced(path: Path, script: str) -> None:
+    """Read all, put a new database in place by rename, read on."""
+    reader = await open_reader(SqliteSource(path, "orders", follow=True), source_context())
+    assert await reader.read(9) is not None
+    new = path.with_name("new.db")
+    execute(new, script)
+    os.replace(new, path)
+    try:
+        chunk = await reader.read(9)
+        assert chunk is not None
+        assert [row["id"] for row in chunk.values] == [22, 23]
+    finally:
+        await reader.close()
+
+
+async def test_a_file_that_takes_the_place_is_read_on_behind_the_position(path: Path) -> None:
+    await replaced(path, SCHEMA + "INSERT INTO orders (id) VALUES (22), (23);")
+
+
+@pytest.mark.parametrize(
+    ("script", "expect"),
+    [
+        ("CREATE TABLE other (id);", r"no table 'orders' in .* It was there when"),
+        (
+            "CREATE TABLE orders (id INTEGER PRIMARY KEY); INSERT INTO orders VALUES (5);",
+            "ends before the position",
+        ),
+        ("CREATE TABLE orders (a PRIMARY KEY) WITHOUT ROWID;", "cannot be read by 'rowid'"),
+    ],
+)
+async def test_a_file_in_its_place_that_is_no_continuation_is_said(
+    path: Path, script: str, expect: str
+) -> None:
+    insert(path, 0)
+    execute(path, "INSERT INTO orders (id) VALUES (50)")
+    with pytest.raises(InputError, match=expect):
+        await replaced(path, script)
+
+
+async def test_a_table_that_was_made_anew_with_other_keys_is_said(path: Path) -> None:
+    place = [30, 21]
+    execute(path, "DROP TABLE orders; CREATE TABLE orders (at INTEGER PRIMARY KEY)")
+    with pytest.raises(InputError, match="has other keys than it had"):
+        await read_all(SqliteSource(path, "orders", column="at"), position=place)
+
+
+async def test_a_file_that_is_gone_while_it_is_followed_is_said(path: Path) -> None:
+    reader = await open_reader(SqliteSource(path, "orders", follow=True), source_context())
+    await reader.read(9)
+    path.unlink()
+    with pytest.raises(InputError, match="does it exist"):
+        await reader.read(9)
+    await reader.close()

@@ -9,7 +9,16 @@ import anyio
 import pytest
 
 import flowrt
-from flowrt import FileSink, FixedDelay, Flow, Ingest, IngestClosed, LeaseError, MemorySink
+from flowrt import (
+    FileSink,
+    FixedDelay,
+    Flow,
+    Ingest,
+    IngestClosed,
+    IngestError,
+    LeaseError,
+    MemorySink,
+)
 from tests.journeys.kit import Place, turns, until
 
 pytestmark = pytest.mark.anyio
@@ -180,6 +189,133 @@ async def test_a_second_instance_is_refused_before_its_body_runs() -> None:
             async with place.start(listing(durable(), MemorySink()), checkpoints="/other"):
                 pytest.fail("it runs")
         assert job.status().state == "running"
+
+
+async def test_an_instance_that_hangs_is_replaced_with_its_journal() -> None:
+    place, sink = Place(), FileSink("/out")
+    old, new = durable(), durable()
+    with pytest.raises(LeaseError, match="taken over"):
+        async with place.start(counting(old, sink), on_failure="keep") as job:
+            await old.send_many(range(3))
+            await until(lambda: job.metrics().records_in == 3)
+            await place.epoch(job)
+            await old.send_many(range(2))
+            async with place.start(counting(new, FileSink("/out")), take_over=True) as other:
+                await new.send("a")
+                with pytest.raises(IngestError, match="journal /journal was taken over by another"):
+                    await old.send("b")  # nobody reads it
+                await until(lambda: job.status().state == "failed")
+                with pytest.raises(IngestClosed):
+                    await old.send("c")
+                await new.send("d")
+                new.close()
+                await place.finish(other)
+
+    assert written(place) == list(range(1, 8))
+    orders = durable()
+    async with place.start(counting(orders, sink)) as job:
+        await orders.send("e")
+        orders.close()
+        await place.finish(job)
+    assert written(place) == list(range(1, 9))
+
+
+async def test_a_replaced_instance_that_nobody_sends_to_stops_at_its_next_epoch() -> None:
+    place, old, new, sink = Place(), durable(), durable(), MemorySink[Any]()
+    with pytest.raises(LeaseError, match="taken over by process 2"):
+        async with place.start(listing(old, MemorySink()), on_failure="keep") as job:
+            await old.send(1)
+            async with place.start(listing(new, sink), take_over=True) as other:
+                place.clock.advance(1_000)
+                await until(lambda: job.status().state == "failed")
+                await new.send(2)
+                new.close()
+                await place.finish(other)
+    assert sink.rows == [1, 2]
+
+
+async def test_a_take_over_that_is_refused_harms_nobody() -> None:
+    place, sink, orders = Place(), MemorySink[Any](), durable()
+    async with place.start(listing(orders, sink)) as job:
+        await orders.send(1)
+        broken: Ingest[Any] = Ingest("orders", journal="/broken")
+        place.files.fail("make_folder", "/broken", OSError(5, "Input/output error"))
+        for refused, error in ((orders, flowrt.ConfigError), (broken, flowrt.InputError)):
+            with pytest.raises(error):
+                async with place.start(listing(refused, MemorySink()), take_over=True):
+                    pytest.fail("it runs")
+        await orders.send(2)
+        await place.epoch(job)
+        assert (sink.rows, job.status().generation) == ([1, 2], 1)
+        orders.close()
+        await place.finish(job)
+
+
+@pytest.mark.parametrize("journal", [JOURNAL, None])
+async def test_a_second_flow_on_the_same_ingest_is_refused_before_its_body_runs(
+    journal: str | None,
+) -> None:
+    place, sink, orders = Place(), MemorySink[Any](), Ingest[int]("orders", journal=journal)
+    async with place.start(listing(orders, sink)) as job:
+        with pytest.raises(flowrt.ConfigError, match="'orders' is read already"):
+            async with place.start(listing(orders, MemorySink()), checkpoints="/other"):
+                pytest.fail("it runs")
+        await orders.send(1)
+        orders.close()
+        await place.finish(job)
+    assert sink.rows == [1]
+
+
+async def test_a_second_source_on_the_same_ingest_is_refused_and_lets_it_go() -> None:
+    place, orders = Place(), durable()
+    flow = Flow("twice")
+    flow.source(orders, name="one").union(flow.source(orders, name="two")).sink(MemorySink())
+    with pytest.raises(flowrt.ConfigError, match="'orders' is read already"):
+        async with place.start(flow):
+            pytest.fail("it runs")
+    await place.files.lock("/journal/journal.lock")
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "says"),
+    [
+        (OSError(2, "No such file"), flowrt.ConfigError, "Name a folder that is there or can be"),
+        (OSError(20, "Not a folder"), flowrt.ConfigError, "Name a folder that is there or can be"),
+        (OSError(13, "Permission denied"), flowrt.InputError, "Permission denied. See whether"),
+    ],
+)
+async def test_a_journal_that_cannot_be_opened_is_told_before_the_body_runs(
+    error: OSError, raised: type[Exception], says: str
+) -> None:
+    place, orders = Place(), durable()
+    place.files.fail("make_folder", JOURNAL, error)
+    with pytest.raises(raised, match=f"'orders' cannot open its journal /journal: .*{says}"):
+        async with place.start(listing(orders, MemorySink())):
+            pytest.fail("it runs")
+    with pytest.raises(IngestClosed):
+        await orders.send(1)
+
+
+async def test_a_damaged_journal_is_told_before_the_body_runs() -> None:
+    place, orders = Place(), durable()
+    async with place.start(listing(orders, MemorySink())):
+        for number in range(3):
+            await orders.send(number)
+    (path,) = (path for path in place.files.paths() if path.endswith("000.journal"))
+    data = place.files.contents(path)
+    place.files.replace(path, data[:30] + b"?" + data[31:])
+
+    with pytest.raises(flowrt.InputError, match="is damaged at byte 16"):
+        async with place.start(listing(durable(), MemorySink())):
+            pytest.fail("it runs")
+
+
+async def test_a_journal_needs_a_job_with_checkpoints() -> None:
+    with pytest.raises(
+        flowrt.ConfigError, match=r"source 'orders', .*journal /journal.* pass checkpoints=\.\.\."
+    ):
+        async with Place().start(listing(durable(), MemorySink()), checkpoints=None):
+            pytest.fail("it runs")
 
 
 async def test_a_failed_job_sends_its_senders_away() -> None:

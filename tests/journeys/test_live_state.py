@@ -12,6 +12,7 @@ import pytest
 import flowrt
 from flowrt import (
     AggregatingState,
+    CheckpointError,
     ConfigError,
     FixedDelay,
     Flow,
@@ -321,3 +322,73 @@ async def test_of_another_parallelism_and_out_of_a_savepoint() -> None:
             found = await scanned(job.state("everything", "seen"), as_of=as_of)
             assert found == {key: [number] for key, number in records}
             assert await job.state("counts").get("key 7", as_of=as_of) == 1
+
+
+async def test_a_folder_without_the_last_epoch_is_an_error_and_no_empty_state() -> None:
+    place = Place()
+    source = ScriptedSource[Any]([("a", 1), PAUSE, ("a", 1), PAUSE])
+    gone = "the checkpoint of epoch 1 is not in /checkpoints any more"
+    async with place.start(flow_of(source)) as job:
+        counts = job.state("counts")
+        await source.paused()
+        await place.epoch(job)
+        assert await counts.get("a", as_of="committed") == 1
+        for path in place.files.paths():
+            await place.files.delete(path)
+        for key in ("a", "nobody"):
+            with pytest.raises(CheckpointError, match=gone):
+                await counts.get(key, as_of="committed")
+        with pytest.raises(CheckpointError, match=gone):
+            await scanned(counts, as_of="committed")
+        assert await counts.get("a") == 1
+        await job.cancel()
+
+
+async def test_an_ended_job_does_not_read_what_another_one_went_on_to() -> None:
+    place = Place()
+    source = ScriptedSource[Any]([("a", 1), PAUSE, ("a", 1), PAUSE])
+    async with place.start(flow_of(source)) as job:
+        await source.paused()
+    assert job.status().epoch == 1
+    source.release()
+    async with place.start(flow_of(source), keep_checkpoints=1) as after:
+        await until(lambda: after.metrics().records_in == 2)
+        await turns()
+        await place.epoch(after)
+        await turns()
+        with pytest.raises(CheckpointError, match="or did another job go on in it"):
+            await job.state("counts").get("a", as_of="committed")
+        assert await after.state("counts").get("a", as_of="committed") == 2
+
+
+async def test_of_a_checkpoint_that_is_deleted_meanwhile_the_next_one_is_read() -> None:
+    place = Place()
+    source = ScriptedSource[Any]([("a", 1), PAUSE])
+    names = place.files.names
+    async with place.start(flow_of(source), keep_checkpoints=1) as job:
+        await source.paused()
+        await place.epoch(job)
+        await turns()
+        counts, listed = job.state("counts"), 0
+
+        async def names_after_an_epoch(path: str) -> list[str]:
+            nonlocal listed
+            listed += 1
+            if listed == 1:
+                await place.epoch(job)
+                await turns()
+            return await names(path)
+
+        vars(place.files)["names"] = names_after_an_epoch
+        assert await counts.get("a", as_of="committed") == 1
+        assert job.status().epoch == 2
+
+
+@pytest.mark.parametrize("as_of", BOTH)
+async def test_a_limit_below_zero_is_refused(as_of: Any) -> None:
+    place, source = Place(), ScriptedSource[Any]([("a", 1), PAUSE])
+    async with place.start(flow_of(source)) as job:
+        await source.paused()
+        assert await scanned(job.state("counts"), as_of=as_of, limit=0) == {}
+        with pytest.raises(ConfigError, match="limit=-1: it is a number of pairs, 0 or more"):
+            await scanned(job.state("counts"), as_of=as_of, limit=-1)

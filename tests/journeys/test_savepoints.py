@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import random
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from errno import ENOSPC
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -354,6 +356,35 @@ async def test_a_folder_with_something_in_it_is_not_overwritten_and_the_job_goes
 
         assert job.status().state == "running"
         assert await job.savepoint("/free") > 0
+
+
+@pytest.mark.parametrize("inside", ["", "/", "/state", "/saved", "/../checkpoints/x/y", "/./."])
+async def test_a_folder_within_the_checkpoints_is_refused_before_anything_is_written(
+    inside: str,
+) -> None:
+    place, source = Place(), words()
+    async with place.start(counting(source, MemorySink())) as job:
+        await source.paused()
+        before = place.files.paths()
+        with pytest.raises(ConfigError, match="lies in the checkpoint folder /checkpoints"):
+            await job.savepoint(FOLDER + inside)
+
+        assert place.files.paths() == before
+        assert job.status().state == "running"
+        assert await job.savepoint(FOLDER + "-saved") > 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links there need a right of their own")
+async def test_a_folder_that_a_link_leads_into_the_checkpoints_is_refused(tmp_path: Path) -> None:
+    source = words()
+    (tmp_path / "link").symlink_to(tmp_path / "checkpoints", target_is_directory=True)
+    flow = counting(source, MemorySink())
+    async with flowrt.start(flow, checkpoints=tmp_path / "checkpoints") as job:
+        await source.paused()
+        for path in (tmp_path / "link", tmp_path / "link" / "saved"):
+            with pytest.raises(ConfigError, match="a savepoint needs a folder of its own"):
+                await job.savepoint(path)
+        assert not (tmp_path / "checkpoints" / "saved").exists()
 
 
 async def test_a_full_disk_fails_the_savepoint_and_not_the_job() -> None:

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from flowrt import ConfigError, Flow, MemorySink, start
+from flowrt import ConfigError, Flow, LiveSink, MemorySink, start
 from flowrt.observe.figures import FIGURES
 from flowrt.observe.opentelemetry import RunTracer, instrument
 from flowrt.testing import ManualClock, ScriptedSource, manual_world
@@ -88,6 +88,22 @@ async def test_metrics_are_those_of_the_job() -> None:
     assert seen["flowrt.epochs"] == [({"flow": "orders"}, 1)]
     assert set(seen) <= {f"flowrt.{figure.name}" for figure in FIGURES}
     assert after == {}
+
+
+async def test_what_a_sink_counts_by_itself_is_among_them() -> None:
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader])
+    flow = Flow("orders")
+    flow.source([1, 2, 3]).sink(LiveSink(), name="page")
+
+    async with start(flow) as job:
+        instrument(job, meter_provider=provider)
+        await job.wait()
+        seen = read(reader)
+    provider.shutdown()
+
+    labels = {"flow": "orders", "operator": "page", "counter": "missed_events"}
+    assert seen["flowrt.own_counts"] == [(labels, 0)]
 
 
 # ------------------------------------------------------------------------------------ epochs

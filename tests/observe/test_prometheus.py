@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import urllib.request
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -11,7 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from flowrt import ConfigError, Flow, Job, MemorySink, WatermarkStrategy, start
+from flowrt import ConfigError, FileSource, Flow, Job, MemorySink, WatermarkStrategy, start
 from flowrt.observe.figures import FIGURES
 from flowrt.observe.prometheus import CONTENT_TYPE, FlowCollector, exposition, serve
 from flowrt.testing import ManualClock, manual_world
@@ -136,3 +137,16 @@ def _get(url: str) -> tuple[bytes, str]:
 def test_a_port_that_is_none_is_refused() -> None:
     with pytest.raises(ConfigError, match="metrics cannot be served on"):
         serve(70_000)
+
+
+async def test_what_a_source_counts_by_itself(tmp_path: Path) -> None:
+    path = tmp_path / "numbers.jsonl"
+    path.write_text("1\nx\n2\n")
+    flow = Flow("numbers")
+    flow.source(FileSource(path, on_error="skip"), name="in").sink(MemorySink(), name="out")
+
+    families = parsed(exposition(await finished(flow)))
+
+    labels = {"flow": "numbers", "operator": "in", "counter": "skipped_lines"}
+    assert values(families["flowrt_own_counts"], **labels) == [1]
+    assert families["flowrt_own_counts"].type == "counter"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
+from flowrt.contract.errors import GraphError
 from flowrt.operators.aggregate import aggregate
 from flowrt.testing import END, check_operator, record, records, watermark
 from tests.operators.folding import folded
@@ -75,3 +78,11 @@ async def test_laws_of_an_accumulator_that_is_changed_in_place() -> None:
     expect = records(("t", 1), ("b", 1), ("t", 2), ("b", 2), ("b", 3))
 
     await check_operator(aggregate(list, add, len), given, expect, key=lambda word: word[0])
+
+
+def test_a_coroutine_function_does_not_migrate() -> None:
+    async def migrate(plain: Any) -> Any:
+        return plain
+
+    with pytest.raises(GraphError, match="needs a plain function as migrate"):
+        aggregate(int, lambda total, n: total + n, migrate=migrate)

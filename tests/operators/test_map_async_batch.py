@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -70,8 +73,64 @@ async def test_too_few_answers_are_an_error() -> None:
     async def forgetful(values: list[int]) -> list[int]:
         return values[1:]
 
-    with pytest.raises(OperatorError, match="1 answers came back for 2 values: return one"):
+    with pytest.raises(OperatorError, match="1 answer came back for 2 values: return a list with"):
         await drive(map_async_batch(forgetful, max_size=2), records(1, 2), batch=2)
+
+
+class Tensor:
+    """An array as libraries for models have it: no `Sequence`, and indexed by places."""
+
+    def __init__(self, values: list[int]) -> None:
+        self._values = values
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getitem__(self, place: int) -> int:
+        return self._values[place]
+
+    def __array__(self) -> list[int]:
+        return self._values
+
+
+class Column(Tensor):
+    """An array with labels, as tables have it: a place may be the label of another."""
+
+    def keys(self) -> list[int]:
+        return [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("answers", "kind"),
+    [
+        ({0: "zero", 1: "one"}, "dict"),  # would answer by place what was asked by id
+        ("ab", "str"),
+        (b"ab", "bytes"),
+        ({1, 2}, "set"),
+        ((value for value in "ab"), "generator"),
+        ({1: 1, 2: 2}.values(), "dict_values"),
+        (None, "NoneType"),
+        (Column([0, 1]), "Column"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_what_is_no_list_of_answers_is_refused(answers: Any, kind: str) -> None:
+    async def asked(values: list[int]) -> Any:
+        return answers
+
+    message = f"a {kind} came back for 2 values: return a list with one answer for each, in order"
+    with pytest.raises(OperatorError, match=message):
+        await drive(map_async_batch(asked, max_size=2), records(1, 0), batch=2)
+
+
+@pytest.mark.parametrize("kind", [list, tuple, deque, partial(array, "q"), Tensor])
+async def test_any_sequence_of_answers_will_do(kind: Callable[[list[int]], Any]) -> None:
+    async def asked(values: list[int]) -> Any:
+        return kind([value * 10 for value in values])
+
+    step = map_async_batch(asked, max_size=2)
+
+    assert await drive(step, records(1, 2), batch=2) == records(10, 20)
 
 
 @pytest.mark.parametrize("options", [{"max_size": 0}, {"max_size": 11, "capacity": 10}])

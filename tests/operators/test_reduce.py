@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from flowrt.contract.errors import GraphError
 from flowrt.operators.reduce import reduce
 from flowrt.testing import END, check_operator, record, records, watermark
 from tests.operators.folding import folded
@@ -42,3 +43,11 @@ async def test_laws() -> None:
     ]
 
     await check_operator(reduce(longest), given, expect, key=lambda word: word[0])
+
+
+def test_a_coroutine_function_does_not_migrate() -> None:
+    async def migrate(plain: Any) -> Any:
+        return plain
+
+    with pytest.raises(GraphError, match="needs a plain function as migrate"):
+        reduce(max, migrate)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +18,9 @@ from flowrt import (
     ForeachSink,
     Job,
     MemorySink,
+    SinkContext,
     WatermarkStrategy,
+    Writer,
     start,
 )
 from flowrt.contract.elements import MIN_TIMESTAMP
@@ -251,6 +253,62 @@ async def test_counters_go_on_through_restarts(tmp_path: Path) -> None:
         for earlier, now in zip(before.tasks, after.tasks, strict=False):
             assert sum(seconds(earlier)) <= sum(seconds(now)) + 1e-9
         assert before.epochs.committed <= after.epochs.committed
+
+
+class Counting(MemorySink[int]):
+    """A sink that counts its writers, until it is broken."""
+
+    writers = 0
+    is_broken = False
+
+    async def writer(self, ctx: SinkContext, prepared: Sequence[Any]) -> Writer[int]:
+        self.writers += 1
+        return await super().writer(ctx, prepared)
+
+    def counters(self) -> Mapping[str, int]:
+        if self.is_broken:
+            raise ValueError("no counters")
+        return {"writers": self.writers}
+
+
+async def test_what_a_sink_counts_by_itself_goes_on_through_restarts_but_not_jobs(
+    tmp_path: Path,
+) -> None:
+    world, clock = stopped_world()
+    sink = Counting()
+
+    async def counted(script: list[Any], **options: Any) -> JobMetrics:
+        flow = Flow("f")
+        flow.source(ScriptedSource(script), name="in").sink(sink, name="out")
+        async with start(flow, world=world, **options) as job:
+            await settle()
+            clock.advance(5_000)
+            await job.wait()
+        return job.metrics()
+
+    first = await counted([1, FAIL, 2], checkpoints=tmp_path, restart=ExponentialBackoff("1s"))
+    second = await counted([3])
+
+    assert first.restarts == 1
+    assert first.counters == {"out": {"writers": 2}}
+    assert second.counters == {"out": {"writers": 1}}
+
+
+async def test_counters_that_cannot_be_read_hide_no_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sink = Counting()
+    flow = Flow("f")
+    flow.source([1, 2]).sink(sink, name="out")
+    async with start(flow) as job:
+        await job.wait()
+    sink.is_broken = True
+
+    with caplog.at_level(logging.ERROR, "flowrt"):
+        seen = [job.metrics() for _ in range(2)]
+
+    assert [(one.counters, one.records_out) for one in seen] == [({}, 2)] * 2
+    assert [record.message for record in caplog.records] == ["the counters of 'out' cannot be read"]
 
 
 async def test_an_epoch_that_was_under_way_when_the_flow_failed_has_failed(tmp_path: Path) -> None:

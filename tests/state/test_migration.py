@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 import msgspec
 import pytest
 
-from flowrt.contract.errors import StateError
+from flowrt.contract.errors import ConfigError, StateError
 from flowrt.contract.snapshot import Block
 from flowrt.contract.state import ListState, MapState, StateSpec, Ttl, ValueState
 from flowrt.state.memory import MemoryBackend
@@ -174,6 +175,31 @@ def test_what_migrate_raises_or_returns_is_told() -> None:
         read(stored.backend(), ValueState(New, name="s", migrate=fail))
     with pytest.raises(StateError, match="what migrate returned cannot be stored"):
         read(stored.backend(), ValueState(New, name="s", migrate=lambda plain: object()))
+
+
+async def into_new(plain: Any) -> New:
+    return New(0)
+
+
+class IntoNew:
+    async def __call__(self, plain: Any) -> New:
+        return New(0)
+
+
+@pytest.mark.parametrize("migrate", [into_new, partial(into_new), IntoNew()])
+def test_a_migrate_that_is_a_coroutine_function_is_refused_where_it_is_declared(
+    migrate: Any,
+) -> None:
+    with pytest.raises(ConfigError, match=r"is a coroutine function.*pass a plain function"):
+        ValueState(New, name="s", migrate=migrate)
+
+
+def test_a_migrate_that_returns_a_coroutine_is_told_and_leaves_no_warning() -> None:
+    backend = MemoryBackend("orders")
+    write(backend, ValueState(Old, name="s"), Old(150, "x"))
+    now: Any = ValueState(New, name="s", migrate=lambda plain: into_new(plain or {}))
+    with pytest.raises(StateError, match="a coroutine, and migrate must be a plain function"):
+        read(Stored(backend).backend(), now)
 
 
 def test_plain_values_in_batches_are_migrated_too() -> None:

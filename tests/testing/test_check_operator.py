@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import count
+from threading import Lock
 from typing import Any
 
 import pytest
 
 from flowrt.contract.elements import Records
 from flowrt.contract.errors import OperatorError
+from flowrt.contract.on_error import OnError
 from flowrt.contract.operator import Context, Operator, OutputTag
+from flowrt.contract.retry import FixedDelay
 from flowrt.contract.snapshot import Block, Frozen
 from flowrt.contract.state import ListState, ValueState
 from flowrt.contract.steps import AssignTimestamps, FlatMap, Fold, KeyBy, Map
@@ -69,6 +72,51 @@ async def test_another_result_is_shown_as_a_difference() -> None:
 async def test_what_the_operator_raises_as_written_is_not_disguised() -> None:
     with pytest.raises(OperatorError):
         await check_operator(Map(lambda value: 1 // value), records(0), [])
+
+
+def in_cents(order: dict[str, int]) -> dict[str, int]:
+    order["amount"] *= 100
+    if order["amount"] == 200:
+        raise ValueError("two")
+    return order
+
+
+@pytest.mark.parametrize("amount", [1, 2])
+@pytest.mark.parametrize(
+    "policy",
+    [OnError.skip(), OnError.retry(FixedDelay("1ms", attempts=1), then=OnError.skip())],
+    ids=OnError.describe,
+)
+async def test_a_value_that_was_changed_in_place_is_found(amount: int, policy: OnError) -> None:
+    error = await broken(Map(in_cents), [record({"amount": amount}, at=3)], [], on_error=policy)
+
+    assert error.law == "an operator leaves what it is given as it was"
+    assert error.where == f"at record({{'amount': {amount}}}, at=3), element 1 of 1"
+    assert "handed on and not copied, so make a new value" in str(error)
+
+
+async def test_a_call_that_changes_its_value_is_found() -> None:
+    async def ask(order: dict[str, int]) -> dict[str, int]:
+        return in_cents(order)
+
+    error = await broken(map_async(ask), [record({"amount": 1})], [record({"amount": 100})])
+
+    assert error.law == "an operator leaves what it is given as it was"
+
+
+async def test_values_that_no_copy_is_equal_to_are_let_pass() -> None:
+    class Locked:
+        def __init__(self) -> None:
+            self.lock = Lock()
+
+    class Vague:
+        def __eq__(self, other: object) -> bool:
+            raise ValueError("yes and no")
+
+        __hash__ = None  # type: ignore[assignment]
+
+    for value in (Locked(), Vague(), object(), [float("nan")]):
+        await check_operator(Map(lambda _: 1), records(value), records(1))
 
 
 async def test_memory_outside_of_state_is_found_at_its_first_cut() -> None:

@@ -253,7 +253,10 @@ class FileReader(Generic[T]):
             piece, count = file.lines.cut(1 << 62)
             for at, size, row, reason in read_rows(piece, format, file.ended) if count else ():
                 if reason:
-                    raise self._broken(file.lines.offset + at, piece[at:], reason)
+                    raise InputError(
+                        f"{self._broken(file.lines.offset + at, piece[at:], reason)}. Mend the "
+                        "file: without its first row none of the others can be read"
+                    )
                 if row:
                     check_fields(row)
                     return row, file.lines.offset + at + size
@@ -302,17 +305,16 @@ class FileReader(Generic[T]):
     def _report(self, broken: list[Broken]) -> None:
         for one in broken:
             offset = self._bytes.lines.offset + one.at
-            error = self._broken(offset, one.line, one.reason)
+            problem = self._broken(offset, one.line, one.reason)
             if not self._options.skip_broken:
-                raise error
+                raise InputError(
+                    f'{problem}. Mend the file, or pass on_error="skip" to go on without such lines'
+                )
             self._options.on_skipped()
-            _log.warning("skipped a broken line: %s", error)
+            _log.warning("skipped a broken line: %s", problem)
 
-    def _broken(self, offset: int, line: bytes, reason: str) -> InputError:
-        return InputError(
-            f"{self._path}: the line at byte {offset} cannot be read: {reason}. {shown(line)}. "
-            'Mend the file, or pass on_error="skip" to go on without such lines'
-        )
+    def _broken(self, offset: int, line: bytes, reason: str) -> str:
+        return f"{self._path}: the line at byte {offset} cannot be read: {reason}. {shown(line)}"
 
 
 async def is_same_file(files: Files, path: str, position: Any) -> bool:

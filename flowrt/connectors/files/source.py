@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, Final, Generic, Literal, TypedDict, TypeVar, Unpack, overload
 
@@ -60,10 +60,11 @@ class FileSource(Source[T], Generic[T]):
     10 µs of each look: move them away before they are 100,000.
 
     A line that cannot be read raises `InputError` with file, byte offset and start of the line;
-    with `on_error="skip"` it is logged and counted in `skipped`. `ConfigError` where a path, or the
-    folder of a pattern, does not exist, where it is a pipe, and where a name is not UTF-8;
-    `InputError` where the folder is gone later, while it is watched. A file that is deleted before
-    anything of it was read is left out, with a warning; one that was begun must stay.
+    with `on_error="skip"` it is logged and counted in `skipped`, and `job.metrics().counters` shows
+    it as "skipped_lines". `ConfigError` where a path, or the folder of a pattern, does not exist,
+    where it is a pipe, and where a name is not UTF-8; `InputError` where the folder is gone later,
+    while it is watched. A file that is deleted before anything of it was read is left out, with a
+    warning; one that was begun must stay.
     """
 
     @overload
@@ -188,6 +189,10 @@ class FileSource(Source[T], Generic[T]):
     ) -> Reader[T]:
         """Return a reader of one file; a position is a byte offset, with a checksum."""
         return FileReader(split.data, position, ctx.world, self._options)
+
+    def counters(self) -> Mapping[str, int]:
+        """Return the number of broken lines that were skipped."""
+        return {"skipped_lines": self.skipped}
 
     def _count_skipped(self) -> None:
         self.skipped += 1

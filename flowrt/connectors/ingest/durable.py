@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import errno
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import anyio
 
+from flowrt.connectors.ingest.claim import in_use
 from flowrt.connectors.ingest.events import Events
 from flowrt.connectors.ingest.frames import Batch, segments_in
 from flowrt.connectors.ingest.gate import Gate
-from flowrt.connectors.ingest.journal import LOCK, Journal, Replay, in_use, segment_bytes
+from flowrt.connectors.ingest.journal import Journal, Replay, segment_bytes
 from flowrt.connectors.ingest.memory import read_twice
 from flowrt.connectors.ingest.pieces import Pieces
 from flowrt.connectors.ingest.writer import Group, GroupWriter, Sent
-from flowrt.contract.errors import IngestClosed, IngestError, InputError
+from flowrt.contract.errors import (
+    ConfigError,
+    IngestClosed,
+    IngestError,
+    InputError,
+    LeaseError,
+)
 from flowrt.contract.source import Chunk, Position, Reader, SourceContext, Split
 from flowrt.contract.world import Files
+
+_NO_FOLDER: Final = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG}
+)
 
 
 class JournalInbox:
@@ -36,6 +48,8 @@ class JournalInbox:
         self._events = events
         self._writer = GroupWriter(ingest, self.gate, segment_bytes(limit_bytes), self._on_durable)
         self._closed = False
+        self._claimed: Journal | None = None
+        """The journal from when a job claims it to when its first reader comes."""
         self._journal: Journal | None = None
         self._opening: anyio.Event | None = None
         self._stream: int | None = None
@@ -104,7 +118,10 @@ class JournalInbox:
         self._writer.close()
 
     def ended(self) -> None:
-        """Send those away who wait for a journal that nobody opens any more."""
+        """Let the journal go where no reader came for it; send those away who wait for one."""
+        if self._claimed is not None:
+            self._claimed.close()
+            self._claimed = None
         self._writer.dismiss(IngestClosed(f"ingest {self._ingest!r} {self.gate.closed}"))
 
     def _encoded(self, event: Any, *, waits: bool) -> Sent:
@@ -128,9 +145,21 @@ class JournalInbox:
 
     # ------------------------------------------------------------------ for the flow
 
+    async def claim(self, ctx: SourceContext) -> None:
+        """Open the journal, so that a job that cannot have it does not begin."""
+        try:
+            self._claimed = await self._open(ctx.world.files, take_over=ctx.take_over)
+        except OSError as error:
+            message = (
+                f"ingest {self._ingest!r} cannot open its journal {self._folder}: "
+                f"{type(error).__name__}: {error}"
+            )
+            if error.errno in _NO_FOLDER:
+                raise ConfigError(f"{message}. Name a folder that is there or can be") from error
+            raise InputError(f"{message}. See whether the disk is there and healthy") from error
+
     async def splits(self, ctx: SourceContext) -> Sequence[Split]:
         """Return a split for each time that the input was ended, and the one that goes on."""
-        await self._refuse_other_owner(ctx.world.files)
         found = segments_in(await ctx.world.files.names(self._folder))
         last = found[-1].stream if found else 0
         if self._stream is not None:
@@ -184,7 +213,10 @@ class JournalInbox:
     async def take(self, limit: int) -> Chunk[Any] | None:
         """Wait for events that became durable since the reader came; None once the input ended."""
         while not self._ready.events:
-            if (failure := self._writer.failure) is not None:
+            failure = self._writer.failure
+            if isinstance(failure, LeaseError):
+                raise LeaseError(str(failure)) from failure
+            if failure is not None:
                 raise InputError(
                     f"ingest {self._ingest!r} cannot write its journal {self._folder}: "
                     f"{type(failure).__name__}: {failure}"
@@ -220,27 +252,25 @@ class JournalInbox:
         self._opening = opening = anyio.Event()
         try:
             await self._writer.finished()
-            journal = await Journal.open(files, self._folder, self._limit_bytes)
+            journal, self._claimed = self._claimed, None
+            if journal is None:
+                journal = await self._open(files)
         finally:
             self._opening = None
             opening.set()
+        self._journal, self._number, self._covered = journal, journal.number, {}
+        assert self._stream is not None
+        self._writer.start(journal, self._stream)
+        return journal
+
+    async def _open(self, files: Files, *, take_over: bool = False) -> Journal:
+        journal = await Journal.open(files, self._folder, self._limit_bytes, take_over=take_over)
         if self._stream is None:
             self._stream = journal.stream
         if journal.stream != self._stream and not self._closed:
             journal.close()
             raise in_use(self._folder)
-        self._journal, self._number, self._covered = journal, journal.number, {}
-        self._writer.start(journal, self._stream)
         return journal
-
-    async def _refuse_other_owner(self, files: Files) -> None:
-        """Look whether the journal is free, so that a job that cannot have it does not begin."""
-        is_ours = self._journal is not None and self._journal.is_open
-        if not is_ours and await files.is_folder(self._folder):
-            lock = await files.lock(f"{self._folder}/{LOCK}")
-            if lock is None:
-                raise in_use(self._folder)
-            lock.release()
 
     def _on_durable(self, batch: Batch | None, values: list[Any]) -> None:
         if batch is not None:

@@ -43,11 +43,23 @@ class Events:
             return payload, self._decoder.decode(payload)
         except _UNFIT as error:
             wanted = "" if self._type is None else f" as {_name(self._type)}"
-            advice = "; declare it with type=..." if self._type is None else ""
+            advice = self._advice(error)
             raise IngestError(
                 f"ingest {self._ingest!r} cannot keep an event of type {_name(type(event))}"
                 f"{wanted} in its journal: {error}{advice}"
             ) from error
+
+    def _advice(self, error: Exception) -> str:
+        if isinstance(error, OverflowError):
+            return "; an int must lie between -2**63 and 2**64 - 1: send a larger one as text"
+        if isinstance(error, UnicodeError):
+            return (
+                "; its text has half a surrogate pair, which UTF-8 has no form for: leave it out, "
+                "text.encode(errors='replace').decode()"
+            )
+        if isinstance(error, RecursionError):
+            return "; it holds itself, or is nested too deeply"
+        return "" if self._type is not None else "; declare it with type=..."
 
     def decode(self, payload: bytes) -> Any:
         """Return what the flow gets for an event's bytes; an exception where the type changed."""

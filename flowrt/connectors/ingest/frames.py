@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from struct import Struct
 from typing import Final
@@ -21,7 +21,8 @@ _HEADER: Final = Struct("<4sQQIII")
 """Mark, offset, number of the first event, count of events, bytes of the body, checksum."""
 
 _LENGTH: Final = Struct("<I")
-_NAME: Final = re.compile(r"events-(\d+)-(\d+)-(\d+)\.journal")
+_NAME: Final = re.compile(r"events-(\d+)-(\d+)-(\d+)(?:-g(\d+))?\.journal")
+_CUT: Final = re.compile(r"cut-(\d+)-(\d+)-(\d+)")
 
 BATCH_BYTES: Final = _HEADER.size
 EVENT_BYTES: Final = _LENGTH.size
@@ -33,17 +34,25 @@ class Segment:
     """A file of the journal.
 
     `stream` counts how often the input was ended before. `base` is the offset in the journal of
-    the first byte behind `MAGIC`, `number` that of the first event.
+    the first byte behind `MAGIC`, `number` that of the first event. `generation` counts how often
+    the journal had been taken over by force: no two owners write into the same file.
     """
 
     stream: int
     base: int
     number: int
+    generation: int = 0
 
     @property
     def name(self) -> str:
-        """The file's name; sorted by name, segments are in order."""
-        return f"events-{self.stream:06d}-{self.base:015d}-{self.number:012d}.journal"
+        """The file's name."""
+        by = f"-g{self.generation}" if self.generation else ""
+        return f"events-{self.stream:06d}-{self.base:015d}-{self.number:012d}{by}.journal"
+
+    @property
+    def place_in_line(self) -> tuple[int, int]:
+        """Its stream and where it begins; two of the same are by two generations."""
+        return self.stream, self.base
 
     def place(self, offset: int) -> int:
         """Return where in the file an offset of the journal lies."""
@@ -69,10 +78,50 @@ class Batch:
         return self.offset + self.size
 
 
+def cut_name(segment: Segment) -> str:
+    """Return the name of the file that says where a generation's first segment begins."""
+    return f"cut-{segment.generation}-{segment.stream:06d}-{segment.base:015d}"
+
+
+def cuts_in(names: Sequence[str]) -> dict[int, tuple[int, int]]:
+    """Return the stream and offset where each generation but the first begins, among names."""
+    matches = [match for name in names if (match := _CUT.fullmatch(name))]
+    return {int(match[1]): (int(match[2]), int(match[3])) for match in matches}
+
+
 def segments_in(names: Sequence[str]) -> list[Segment]:
-    """Return the segments among the names in a folder, in order."""
+    """Return the segments among the names in a folder that count, in order.
+
+    From where a generation begins, nothing counts that older ones write there, however late.
+    """
+    cuts = cuts_in(names)
+    return sorted(
+        segment
+        for segment in _named(names)
+        if _has_begun(segment, cuts) and not _is_cut_off(segment, cuts)
+    )
+
+
+def cut_off_in(names: Sequence[str]) -> list[Segment]:
+    """Return the segments among the names in a folder that never count again."""
+    cuts = cuts_in(names)
+    return [segment for segment in _named(names) if _is_cut_off(segment, cuts)]
+
+
+def _named(names: Sequence[str]) -> list[Segment]:
     matches = [match for name in names if (match := _NAME.fullmatch(name))]
-    return sorted(Segment(int(match[1]), int(match[2]), int(match[3])) for match in matches)
+    return [Segment(*(int(part or 0) for part in match.groups())) for match in matches]
+
+
+def _has_begun(segment: Segment, cuts: Mapping[int, tuple[int, int]]) -> bool:
+    # Otherwise its maker died before it could say where its generation begins.
+    cut = cuts.get(segment.generation)
+    return segment.generation == 0 if cut is None else segment.place_in_line >= cut
+
+
+def _is_cut_off(segment: Segment, cuts: Mapping[int, tuple[int, int]]) -> bool:
+    own, place = segment.generation, segment.place_in_line
+    return any(place >= cut for generation, cut in cuts.items() if generation > own)
 
 
 def encode_batch(offset: int, number: int, payloads: Sequence[bytes]) -> bytes:

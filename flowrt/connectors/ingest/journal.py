@@ -9,26 +9,28 @@ from typing import Final
 from anyio.lowlevel import checkpoint
 
 from flowrt.connectors.files.blocks import BLOCK_BYTES
+from flowrt.connectors.ingest.claim import Claim
 from flowrt.connectors.ingest.frames import (
     MAGIC,
     Batch,
     Segment,
     batch_bytes,
+    cut_name,
+    cut_off_in,
+    cuts_in,
     encode_batch,
     payloads_of,
     segments_in,
     whole_batch,
     whole_batch_behind,
 )
-from flowrt.contract.errors import InputError, LeaseError
+from flowrt.contract.errors import InputError
 from flowrt.contract.logs import flow_log
 from flowrt.contract.plural import plural
-from flowrt.contract.world import FileLock, Files
+from flowrt.contract.world import Files
 
 log = flow_log()
 
-LOCK: Final = "journal.lock"
-_TEMPORARY: Final = "events.tmp"
 _TURN: Final = 256
 """After how many batches whoever looks for the end gives the loop a turn."""
 _MOST_SEGMENT_BYTES: Final = 16 * 1024 * 1024
@@ -40,7 +42,7 @@ class Journal:
     Offsets count the bytes of all batches there ever were; numbers count events.
     """
 
-    def __init__(self, files: Files, folder: str, limit_bytes: int, lock: FileLock) -> None:
+    def __init__(self, files: Files, folder: str, limit_bytes: int, claim: Claim) -> None:
         self.files = files
         self.folder = folder
         self.stream = 0
@@ -48,27 +50,27 @@ class Journal:
         self.number = 0
         self.is_open = True
         self._segment_bytes = segment_bytes(limit_bytes)
-        self._lock = lock
+        self._claim = claim
         self._segments: list[Segment] = []
         self._torn = False
         """Whether the last write failed: what lies behind `end` in the last segment is unknown."""
 
     @classmethod
-    async def open(cls, files: Files, folder: str, limit_bytes: int) -> Journal:
+    async def open(
+        cls, files: Files, folder: str, limit_bytes: int, *, take_over: bool = False
+    ) -> Journal:
         """Take a journal's folder (made where missing) and find the end of what is durable.
 
-        `LeaseError` where another process has it, `InputError` where its last file is damaged.
+        `LeaseError` where another process has it; with `take_over` that one loses it. `InputError`
+        where its last file is damaged, `OSError` where the disk fails.
         """
         await _make_folder(files, folder)
-        lock = await files.lock(f"{folder}/{LOCK}")
-        if lock is None:
-            raise in_use(folder)
+        claim = await Claim.take(files, folder, take_over=take_over)
         try:
-            journal = cls(files, folder, limit_bytes, lock)
-            await journal._find_segments()
-            await journal._find_end()
+            journal = cls(files, folder, limit_bytes, claim)
+            await journal._find()
         except BaseException:
-            lock.release()
+            claim.release()
             raise
         return journal
 
@@ -107,26 +109,34 @@ class Journal:
     async def append(self, payloads: Sequence[bytes]) -> Batch:
         """Make events durable; `OSError` where that fails: they are not counted then.
 
-        After a crash such a batch may be there all the same.
+        After a crash such a batch may be there all the same, and so it may for the next owner where
+        this raises `LeaseError`: the journal was taken over.
         """
         data = encode_batch(self.end, self.number, payloads)
-        if self._segments and not self._torn and not self._is_full(len(data)):
-            last = self._segments[-1]
-            self._torn = True
-            await self.files.write_at(self.path(last), last.place(self.end), data)
-            await self.files.sync(self.path(last))
-            self._torn = False
-        else:
-            # Where a sync failed the disk may have dropped bytes that look written: none of them
-            # is trusted, the batch goes to a file of its own.
-            await self._begin(self.stream, data)
+        try:
+            if self._segments and not self._torn and not self._is_full(len(data)):
+                last = self._segments[-1]
+                self._torn = True
+                await self.files.write_at(self.path(last), last.place(self.end), data)
+                await self.files.sync(self.path(last))
+                self._torn = False
+            else:
+                # Where a sync failed the disk may have dropped bytes that look written: none of
+                # them is trusted, the batch goes to a file of its own.
+                await self._begin(self.stream, data)
+        finally:
+            # Also where it failed: the next owner deletes what does not count any more.
+            await self._claim.check()
         batch = Batch(self.end, self.number, len(payloads), len(data))
         self.end, self.number = batch.end, batch.number + batch.count
         return batch
 
     async def end_stream(self) -> None:
         """Mark durably that the input ended here: what follows is another stream."""
-        await self._begin(self.stream + 1, b"")
+        try:
+            await self._begin(self.stream + 1, b"")
+        finally:
+            await self._claim.check()
         self.stream += 1
 
     async def forget(self, covered: Mapping[int, int]) -> None:
@@ -153,7 +163,7 @@ class Journal:
     def close(self) -> None:
         """Let another process have it; may be called twice."""
         self.is_open = False
-        self._lock.release()
+        self._claim.release()
 
     def _is_full(self, more: int) -> bool:
         size = self.end - self._segments[-1].base
@@ -161,7 +171,7 @@ class Journal:
 
     async def _begin(self, stream: int, data: bytes) -> None:
         """Begin a segment at the end, durably."""
-        segment = Segment(stream, self.end, self.number)
+        segment = self._segment(stream)
         self._torn = True
         await self.files.write(self.path(segment), [MAGIC, data])
         await self.files.sync(self.path(segment))
@@ -170,15 +180,30 @@ class Journal:
         if segment not in self._segments:
             self._segments.append(segment)
 
+    def _segment(self, stream: int) -> Segment:
+        return Segment(stream, self.end, self.number, self._claim.generation)
+
     # ------------------------------------------------------------------ opening
+
+    async def _find(self) -> None:
+        try:
+            await self._find_segments()
+            await self._find_end()
+            await self._begin_generation()
+        finally:
+            # The next owner goes on from what this one saw, or this one is told so here.
+            await self._claim.check()
 
     async def _find_segments(self) -> None:
         """Find the files; `InputError` where one does not reach to the next."""
         self._segments = segments_in(await self.files.names(self.folder))
         for older, newer in pairwise(self._segments):
-            size = await self.files.size(self.path(older)) or 0
-            if size < older.place(newer.base):
-                raise cut_short(self.path(older), size)
+            size = await self.files.size(self.path(older))
+            if size is None and older not in segments_in(await self.files.names(self.folder)):
+                # One that was taken over is at its last act: it deletes what an epoch covers.
+                return await self._find_segments()
+            if (size or 0) < older.place(newer.base):
+                raise cut_short(self.path(older), size or 0)
 
     async def _find_end(self) -> None:
         """Find the last whole batch, and copy it to a file that surely is durable.
@@ -220,16 +245,33 @@ class Journal:
 
     async def _renew(self, tail: bytes) -> None:
         """Put a segment that begins at the end in its place, whole or not at all."""
-        segment, temporary = (
-            Segment(self.stream, self.end, self.number),
-            f"{self.folder}/{_TEMPORARY}",
-        )
+        segment = self._segment(self.stream)
+        temporary = f"{self.folder}/events-{segment.generation}.tmp"
         await self.files.write(temporary, [MAGIC, tail])
         await self.files.sync(temporary)
         await self.files.rename(temporary, self.path(segment))
         await self.files.sync_folder(self.folder)
         if segment not in self._segments:
-            self._segments.append(segment)
+            place = segment.place_in_line
+            before = [older for older in self._segments if older.place_in_line < place]
+            self._segments = [*before, segment]
+
+    async def _begin_generation(self) -> None:
+        """Say durably where a generation begins: older ones write nothing there that counts.
+
+        That is its first segment, behind which they may still be writing. What they wrote is
+        deleted by a later owner: they may still be reading it.
+        """
+        generation, names = self._claim.generation, await self.files.names(self.folder)
+        if generation and generation not in cuts_in(names):
+            first = self._segments[-1] if self._segments else self._segment(self.stream)
+            path = f"{self.folder}/{cut_name(first)}"
+            await self.files.write(path, [])
+            await self.files.sync(path)
+            await self.files.sync_folder(self.folder)
+            return
+        for segment in cut_off_in(names):
+            await self.files.delete(self.path(segment))
 
 
 def segment_bytes(limit_bytes: int) -> int:
@@ -297,14 +339,6 @@ _ADVICE: Final = (
     "Bring the files back from a backup; or, if those events may be lost, move the journal's "
     "folder away and start the flow with a new checkpoint folder"
 )
-
-
-def in_use(folder: str) -> LeaseError:
-    """Return the error for a journal that another process has."""
-    return LeaseError(
-        f"the journal {folder} is in use by another process, or another Ingest of this one: stop "
-        "that, or give this one a folder of its own"
-    )
 
 
 async def _last_batch(data: bytes, segment: Segment) -> Batch | None:

@@ -56,6 +56,9 @@ class MemoryInbox:
     def ended(self) -> None:
         """Keep what was taken for another job."""
 
+    async def claim(self, ctx: SourceContext) -> None:
+        """There is nothing that another process could have."""
+
     async def splits(self, ctx: SourceContext) -> Sequence[Split]:
         """Return the one split: another one in each life, for one that ended is never read again.
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, Final, Generic, TypeVar, overload
 
 from flowrt.connectors.ingest.durable import JournalInbox
 from flowrt.connectors.ingest.events import Events
-from flowrt.connectors.ingest.memory import MemoryInbox
-from flowrt.contract.errors import ConfigError
+from flowrt.connectors.ingest.memory import MemoryInbox, read_twice
+from flowrt.contract.errors import ConfigError, IngestError
 from flowrt.contract.source import Position, Reader, Source, SourceContext, Split
 
 T = TypeVar("T")
@@ -85,7 +86,7 @@ class Ingest(Source[T], Generic[T]):
                 f"ingest {name!r}: journal_limit_bytes must be at least {LEAST_JOURNAL_BYTES}"
             )
         self.name = name
-        self.replayable = journal is not None
+        self.replayable = self.needs_checkpoints = journal is not None
         self._journal = None if journal is None else PurePath(journal).as_posix()
         self._inbox: MemoryInbox | JournalInbox
         if self._journal is None:
@@ -94,16 +95,20 @@ class Ingest(Source[T], Generic[T]):
             events = Events(name, type)
             self._inbox = JournalInbox(name, capacity, self._journal, journal_limit_bytes, events)
         self._closed = False
+        self._is_claimed = False
+        self._thread: int | None = None
+        """The thread of the flow's event loop, while there is a flow."""
 
     # ------------------------------------------------------------------ for the service
 
     async def send(self, event: T) -> None:
         """Hand an event in; waits while the flow is behind, and with a journal until it is durable.
 
-        `IngestClosed` where nobody will read it. With a journal `IngestError` for an event that
-        cannot be encoded, naming its type, or where the disk fails; then, or when `send` is
-        cancelled, the event may have become durable all the same.
+        `IngestClosed` where nobody will read it, `IngestError` in another thread than the flow's.
+        With a journal also for an event that cannot be encoded, naming its type, or where the disk
+        fails; then, or when `send` is cancelled, the event may have become durable all the same.
         """
+        self._check_thread()
         await self._inbox.put(event)
 
     async def send_many(self, events: Iterable[T]) -> None:
@@ -111,6 +116,7 @@ class Ingest(Source[T], Generic[T]):
 
         Where it raises or is cancelled, some of them may have been taken.
         """
+        self._check_thread()
         await self._inbox.put_many(events)
 
     def send_nowait(self, event: T) -> None:
@@ -120,6 +126,7 @@ class Ingest(Source[T], Generic[T]):
         a moment later, and nobody hears if that fails. A crash before loses it; otherwise it counts
         once.
         """
+        self._check_thread()
         self._inbox.put_nowait(event)
 
     def close(self) -> None:
@@ -128,6 +135,7 @@ class Ingest(Source[T], Generic[T]):
         Senders that wait for room get `IngestClosed`, and so does everybody from now on. A new
         `Ingest` on the same journal, in the next life of the service, takes events again.
         """
+        self._check_thread()
         self._closed = True
         self._inbox.gate.close("is closed: no event can be sent any more")
         self._inbox.close()
@@ -147,6 +155,18 @@ class Ingest(Source[T], Generic[T]):
     def describe(self) -> str:
         """Return the name, and where the journal is."""
         return f"ingest {self.name} ({f'journal {self._journal}' if self._journal else 'memory'})"
+
+    async def claim(self, ctx: SourceContext) -> None:
+        """Take the journal, from whoever has it with `ctx.take_over`, else `LeaseError`."""
+        if self._is_claimed or self._inbox.is_read:
+            raise read_twice(self.name)
+        self._is_claimed = True
+        self._open_again()
+        try:
+            await self._inbox.claim(ctx)
+        except BaseException:
+            self.ended()
+            raise
 
     async def splits(self, ctx: SourceContext) -> Sequence[Split]:
         """Return one split, and with a journal one more for each former life that was closed."""
@@ -168,10 +188,22 @@ class Ingest(Source[T], Generic[T]):
         """See `Source.ended`."""
         if self._inbox.is_read:
             return  # that was a job which was refused: another one reads
+        self._is_claimed, self._thread = False, None
         if not self._closed:
             self._inbox.gate.close("is not read any more: its flow has ended, start it again")
         self._inbox.ended()
 
+    def _check_thread(self) -> None:
+        """Refuse a call from where the flow's event loop cannot be woken."""
+        if self._thread is not None and self._thread != threading.get_ident():
+            raise IngestError(
+                f"ingest {self.name!r} belongs to the event loop in which its flow runs, and this "
+                "is another thread. Call it there: anyio.from_thread.run(orders.send, event) in a "
+                "worker thread of that loop, or with asyncio from any thread "
+                "asyncio.run_coroutine_threadsafe(orders.send(event), loop).result()"
+            )
+
     def _open_again(self) -> None:
+        self._thread = threading.get_ident()
         if not self._closed:
             self._inbox.gate.closed = None

@@ -77,7 +77,15 @@ class Commits:
                 if found is None or (found.life, found.owner) != (mark.life, mark.owner):
                     raise SinkError(
                         f"another instance writes to table {self._table.name!r} under this name, "
-                        "or somebody deleted its mark in flowrt_commits: this one must stop"
+                        "or its mark in flowrt_commits was deleted, or replaced by that of a "
+                        "backup: this one must stop"
+                    )
+                if found.epoch < self.mark.epoch:
+                    raise SinkError(
+                        f"the database has the rows until epoch {found.epoch} only, but this flow "
+                        f"has committed those until {self.mark.epoch}: was a backup brought back "
+                        "while it ran? Stop it; bring back the checkpoint folder of that time "
+                        "too, or the database as it was"
                     )
                 if found.epoch < epoch:
                     self._apply(connection, prepared, _DECIDED)
@@ -85,6 +93,10 @@ class Commits:
 
         await self._run(write)
         self.mark = mark
+
+    async def check(self) -> None:
+        """Raise `SinkError` where the database was replaced or deleted since it was opened."""
+        await self._run(lambda connection: None)
 
     async def close(self) -> None:
         """Close the connection."""

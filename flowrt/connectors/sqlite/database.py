@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from anyio import CancelScope, CapacityLimiter, to_thread
 
+from flowrt.connectors.sqlite.files import FileId, OpenFiles, beside, file_id
 from flowrt.contract.errors import ConfigError, FlowrtError
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ SLICE_MS: Final = 250
 """How long a thread waits for a lock at a time: a job that is cancelled waits no longer."""
 SYNCHRONOUS: Final = "FULL"
 """What is committed must outlast a loss of power, for the checkpoint of its epoch is let go of."""
+
+OPEN_TRIES: Final = 5
+"""How often a database is opened that is replaced at that very moment."""
 
 _BUSY, _LOCKED = 5, 6
 _ADVICE: Final = {
@@ -52,6 +56,13 @@ class Database:
     `who` names the sink, source or lookup in errors. A call that finds the database locked is made
     again until `busy_ms` are over. After any other error of SQLite the connection is thrown away,
     for what it holds is not known, and the next call opens another.
+
+    Before each call it is looked whether the file that is open still lies at the path. A connection
+    that only reads opens what lies there now. One that writes raises `error`, then and ever after,
+    and looks behind each call too: what it wrote may be in a file that nobody finds any more.
+
+    `left_log` is the log that a former connection saw beside a database that was not its own:
+    SQLite would take it for a part of that one, so nothing is opened beside it.
     """
 
     def __init__(
@@ -62,13 +73,16 @@ class Database:
         *,
         read_only: bool = False,
         busy_ms: int = 10_000,
+        left_log: FileId | None = None,
     ) -> None:
+        self.left_log = left_log
         self._path = path
         self._who = who
         self._error = error
         self._read_only = read_only
         self._busy_ms = busy_ms
         self._connection: Connection | None = None
+        self._files: OpenFiles | None = None
         self._turn: CapacityLimiter | None = None
 
     async def run(self, call: Callable[[Connection], T]) -> T:
@@ -92,6 +106,8 @@ class Database:
         """Close the connection; waits for nothing."""
         connection, self._connection = self._connection, None
         if connection is not None:
+            if self._files is not None:
+                self._files = self._files.without_log()
             connection.close()
 
     def __del__(self) -> None:
@@ -108,14 +124,65 @@ class Database:
         from sqlite3 import Error
 
         try:
-            if self._connection is None:
-                self._connection = connect(self._path, self._read_only)
-            return call(self._connection)
+            self._look()
+            done = call(self._connection or self._open())
         except Error as error:
             if code_of(error) in (_BUSY, _LOCKED):
                 return _Locked(error)
+            self._look()
             self.close()
             raise self._failed(error) from error
+        if not self._read_only:
+            self._look()
+        return done
+
+    def _look(self) -> None:
+        """Let go of a file that does not lie at the path any more; raise where it was written."""
+        files = self._files
+        change = None if files is None else files.change(with_log=not self._read_only)
+        if files is None or change is None:
+            return
+        self.left_log = files.left_log() or self.left_log
+        self.close()
+        self._files = None
+        if not self._read_only:
+            self._files = files
+            raise self._changed(change)
+
+    def _open(self) -> Connection:
+        """Open the file that lies at the path, and remember which it is.
+
+        SQLite does not say which file it has opened. It is the one at the path if that was the same
+        before and after.
+        """
+        for _ in range(OPEN_TRIES):
+            self._look()
+            self._refuse_left_log()
+            before = file_id(self._path)
+            connection = connect(self._path, self._read_only)
+            files = OpenFiles.at(self._path)
+            if before is not None and files.database == before:
+                self._connection, self._files = connection, files
+                return connection
+            connection.close()
+        raise self._changed("another file takes its place again and again")
+
+    def _refuse_left_log(self) -> None:
+        path = beside(self._path, "-wal")
+        if self.left_log is not None and file_id(path) == self.left_log:
+            raise self._error(
+                f"{self._who} cannot use the database {self._path}: beside it lies the log of the "
+                f"one that was there before, {path}, and SQLite would mix the two. End what has "
+                "that one open, and delete the log, and -shm with it, before a database is replaced"
+            )
+
+    def _changed(self, what: str) -> FlowrtError:
+        return self._error(
+            f"{self._who} cannot use the database {self._path}: {what}. Put back the file that "
+            "was there, with its -wal, or a backup, and start the flow again: it goes on where "
+            "the database is one that its checkpoint knows, and else says so. Replace a database "
+            "only while nobody has it open"
+        )
 
     def _failed(self, error: Exception) -> FlowrtError:
         advice = _ADVICE.get(code_of(error))
@@ -149,6 +216,7 @@ def connect(path: str, read_only: bool) -> Connection:
         if not read_only:
             connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
             connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()  # opens the log
     except BaseException:
         connection.close()
         raise

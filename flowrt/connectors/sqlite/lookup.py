@@ -26,8 +26,10 @@ class SqliteLookup(Generic[T]):
     where that must not be, read the table as a stream, or join one that stands still.
 
     Up to `connections` queries run at once, in worker threads; each connection only reads.
-    `InputError` where the database cannot be read or the query fails. `close`, or leaving `with`,
-    closes what is open; a later call opens anew.
+    `InputError` where the database cannot be read, the query fails, or a value is none that SQLite
+    knows. `close`, or leaving `with`, closes what is open; a later call opens anew.
+
+    Another file at the path, put there by rename, is read from the next call on.
     """
 
     @overload
@@ -105,7 +107,13 @@ class SqliteLookup(Generic[T]):
         return Database(self._path, who, InputError, read_only=True, busy_ms=self._busy_ms)
 
     def _find(self, connection: Any, values: tuple[Any, ...]) -> dict[str, Any] | None:
-        cursor = connection.execute(self._query, values)
+        try:
+            cursor = connection.execute(self._query, values)
+        except (OverflowError, ValueError) as error:  # beyond 64 bits; half a surrogate
+            raise InputError(
+                f"the lookup {self._query!r:.80} in {self._path} cannot look for "
+                f"{values!r:.200}: {error}"
+            ) from error
         row = cursor.fetchone()
         names = [column[0] for column in cursor.description or ()]
         cursor.close()  # else the read would go on, and old pages could not be let go of

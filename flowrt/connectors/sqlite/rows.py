@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -20,6 +22,10 @@ Row: TypeAlias = Sequence[Any]
 
 _AS_THEY_ARE: Final[frozenset[type]] = frozenset({str, int, float, bytes, type(None)})
 _SHOWN: Final = 200
+FLOAT: Final = b"\xcb"
+"""How msgpack's form of a float begins; in what has it nowhere there is none."""
+_MAY_BE_NAN: Final = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")
+"""The same where it is nan or infinite: all bits of the exponent are set."""
 
 
 class RowMaker:
@@ -30,9 +36,12 @@ class RowMaker:
     `where` and the value that has a column too many or too few, or a cell that is none of these.
     """
 
-    def __init__(self, where: str, columns: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, where: str, columns: Sequence[str] | None = None, *, allow_nan: bool = False
+    ) -> None:
         self.columns = None if columns is None else list(columns)
         self._where = where
+        self._allow_nan = allow_nan
         self._getters: dict[type, Callable[[Any], Row]] = {}
 
     def row(self, value: Any) -> Row:
@@ -49,6 +58,18 @@ class RowMaker:
         if not _AS_THEY_ARE.issuperset(map(type, row)):
             row = [self._cell(cell, index, value) for index, cell in enumerate(row)]
         return row
+
+    def check_nan(self, encoded: bytes, row: Row, value: Any) -> None:
+        """Raise `SinkError` where a cell is nan, unless that is allowed: SQLite makes it NULL.
+
+        `encoded` is the row in MessagePack: few rows need a closer look.
+        """
+        if self._allow_nan or _MAY_BE_NAN.search(encoded) is None:
+            return
+        for column, cell in zip(self.columns or [], row, strict=True):
+            if isinstance(cell, float) and math.isnan(cell):
+                reason = f"its {column!r} is nan, and would become NULL (allow_nan=True lets it)"
+                raise self._refusal(value, reason)
 
     def _learn(self, value: Any) -> Callable[[Any], Row]:
         names = _columns_of(value)

@@ -12,7 +12,7 @@ import msgspec
 from flowrt.connectors.sizes import size_bytes
 from flowrt.connectors.sqlite.commits import Commits, Prepared
 from flowrt.connectors.sqlite.database import Database, database_path, quoted
-from flowrt.connectors.sqlite.rows import RowMaker
+from flowrt.connectors.sqlite.rows import FLOAT, RowMaker
 from flowrt.connectors.sqlite.table import Table, in_blocks, types_of
 from flowrt.contract.errors import ConfigError, SinkError
 from flowrt.contract.sink import Committable, Sink, SinkContext, Writer
@@ -48,6 +48,14 @@ class SqliteSink(Sink[Any]):
     waited for, `busy_timeout` long. `SinkError` where the database is not the one that the
     checkpoint knows; where the flow starts from nothing and rows of an earlier life are in the
     table; and where it goes back behind rows that are there (the last two only when appending).
+
+    At the end of each epoch, and before and after each commit, it is looked whether the database
+    and its log are still the files that were opened: one that was deleted, moved, or replaced by
+    another is a `SinkError`. The epoch does not count as committed in this sink then, and its rows
+    are in the checkpoint.
+
+    SQLite has no form for the float nan and would make it NULL: it is a `SinkError`, or NULL with
+    `allow_nan`.
     """
 
     kind = "repeatable"
@@ -62,6 +70,7 @@ class SqliteSink(Sink[Any]):
         columns: Sequence[str] | Mapping[str, str] | type | None = None,
         max_epoch_bytes: int | str = "64MB",
         busy_timeout: Duration = "10s",
+        allow_nan: bool = False,
     ) -> None:
         if mode not in ("append", "upsert"):
             raise ConfigError(f'the mode is "append" or "upsert", not {mode!r}')
@@ -73,7 +82,9 @@ class SqliteSink(Sink[Any]):
         self._table = _table(table, [key] if isinstance(key, str) and key else list(key), columns)
         self._max_bytes = size_bytes(max_epoch_bytes)
         self._busy_ms = duration_ms(busy_timeout)
+        self._allow_nan = allow_nan
         self._operator = ""
+        self._database: Database | None = None
         self._commits: Commits | None = None
         self._held = Held(self._max_bytes)
 
@@ -89,21 +100,28 @@ class SqliteSink(Sink[Any]):
         await self.close()
         self._operator = ctx.operator
         who = f"sink {ctx.operator!r}"
-        database = Database(self._path, who, SinkError, busy_ms=self._busy_ms)
-        self._commits = Commits(database, self._table, ctx.operator)
+        left_log = None if self._database is None else self._database.left_log
+        self._database = Database(
+            self._path, who, SinkError, busy_ms=self._busy_ms, left_log=left_log
+        )
+        self._commits = Commits(self._database, self._table, ctx.operator)
         self._held = Held(self._max_bytes)
         tokens = ctx.world.randomness.token(), ctx.world.randomness.token()
         await self._commits.recover(epoch, _decode(committables), tokens)
 
     async def writer(self, ctx: SinkContext, prepared: Sequence[Committable]) -> Writer[Any]:
         """Return a writer for one subtask."""
-        return _RowWriter(ctx, self._table, self._open(), self._held)
+        where = f"sink {ctx.operator!r}, table {self._table.name!r}"
+        maker = RowMaker(where, self._table.columns, allow_nan=self._allow_nan)
+        return _RowWriter(ctx, self._table, self._open(), self._held, maker)
 
     async def commit(self, epoch: int, committables: Sequence[Committable]) -> None:
         """See `Sink.commit`: the rows appear, with the mark."""
         prepared = [one for one in _decode(committables) if one.blocks]
         if prepared:
             await self._open().commit(epoch, prepared)
+        else:
+            await self._open().check()
         self._held.committed(epoch)
 
     async def close(self) -> None:
@@ -145,13 +163,15 @@ class Held:
 class _RowWriter:
     """Keeps the rows of an epoch, encoded; for upserts the last of each key."""
 
-    def __init__(self, ctx: SinkContext, table: Table, commits: Commits, held: Held) -> None:
+    def __init__(
+        self, ctx: SinkContext, table: Table, commits: Commits, held: Held, maker: RowMaker
+    ) -> None:
         self._table = table
         self._commits = commits
         self._held = held
         self._subtask = ctx.subtask
         self._who = f"sink {ctx.operator!r}, table {table.name!r}"
-        self._maker = RowMaker(self._who, table.columns)
+        self._maker = maker
         self._encode = msgspec.msgpack.Encoder().encode
         self._rows: list[bytes] = []
         self._by_key: dict[bytes, bytes] = {}
@@ -168,6 +188,8 @@ class _RowWriter:
                 encoded = self._encode(row)
             except (ValueError, OverflowError) as error:  # half a surrogate, a huge number
                 raise SinkError(f"{self._who} cannot take {value!r:.200}: {error}") from error
+            if FLOAT in encoded:
+                self._maker.check_nan(encoded, row, value)
             if self._table.key:
                 self._put(row, encoded)
             else:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import msgspec
 
@@ -18,7 +18,11 @@ from flowrt.contract.time import Duration, duration_ms
 from flowrt.contract.waiting import sleep_ms
 from flowrt.contract.world import Clock
 
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class SqliteSource(Source[T], Generic[T]):
@@ -39,6 +43,10 @@ class SqliteSource(Source[T], Generic[T]):
     Rows are dicts, or of the given `type` (a dataclass, a Struct, a TypedDict). `follow` goes on
     when the rows end: it looks for more each `poll_interval`, and then the source never ends.
     Without it the source has ended then, also for a later start from the checkpoint.
+
+    Where another file has taken the place of the database, the source goes on in that one behind
+    its position: right for a copy that holds the same rows, and more. One that ends before the
+    position, or has no such table or column, is an `InputError`.
 
     `ConfigError` where table or column do not exist; `InputError` where the database cannot be
     read, for a row that is not of the type, and for one whose column is NULL, as far as it is seen.
@@ -132,31 +140,49 @@ class _RowReader(Generic[T]):
         self._clock = clock
         self._how = how
         self._order: Order | None = None
+        self._ordered: Connection | None = None
 
     async def read(self, limit: int) -> Chunk[T] | None:
-        order = await self._opened()
         while True:
-            rows, places = await self._database.run(partial(order.read, self._place, limit))
+            rows, places = await self._run(lambda order: partial(order.read, self._place, limit))
             if rows:
                 values = self._typed(rows, places)
                 self._place = places[-1]
                 return Chunk(values, places[-1])
             if self._place:
-                await self._database.run(partial(order.check_end, self._place))
+                await self._run(lambda order: partial(order.check_end, self._place))
             if self._how.follow_ms is None:
                 return None
             await sleep_ms(self._clock, self._how.follow_ms)
 
     async def lag(self, position: Position) -> tuple[int, str] | None:
-        order = await self._opened()
-        return await self._database.run(partial(order.count, position or [])), "records"
+        return await self._run(lambda order: partial(order.count, position or [])), "records"
 
     async def close(self) -> None:
         await self._database.aclose()
 
-    async def _opened(self) -> Order:
-        if self._order is None:
-            self._order = await self._database.run(self._rows.order)
+    async def _run(self, call: Callable[[Order], Callable[[Connection], R]]) -> R:
+        """Do with the connection what `call` returns for the order of its rows."""
+        return await self._database.run(
+            lambda connection: call(self._order_in(connection))(connection)
+        )
+
+    def _order_in(self, connection: Connection) -> Order:
+        """Return how to read the rows there: a new connection may be to another file."""
+        if self._order is None or self._ordered is not connection:
+            try:
+                order = self._rows.order(connection)
+            except ConfigError as error:
+                if self._order is None:
+                    raise
+                raise InputError(f"{error}. It was there when the flow looked before") from error
+            if self._place and len(order.by) != len(self._place):
+                raise InputError(
+                    f"{self._rows} has other keys than it had, so the position to go on from, "
+                    f"{self._rows.column} {self._place[0]!r}, is none there: was it replaced, or "
+                    "made anew? Start the flow from a new checkpoint folder"
+                )
+            self._order, self._ordered = order, connection
         return self._order
 
     def _typed(self, rows: list[dict[str, Any]], places: list[Place]) -> list[Any]:
