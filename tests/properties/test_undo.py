@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 import anyio
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flowrt.contract.elements import Records
@@ -251,7 +251,6 @@ def fails(element: Any) -> bool:
     return element[0] == "record" and any(kind == "raise" for kind, _, _ in element[2])
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.randoms(use_true_random=True), st.booleans())
 def test_state_timers_snapshots_and_output_are_as_if_it_had_never_come(
     chance: Random, has_letters: bool
