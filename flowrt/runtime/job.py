@@ -14,7 +14,6 @@ from anyio.lowlevel import checkpoint
 
 from flowrt.contract.errors import ConfigError, GraphError, LeaseError
 from flowrt.contract.logs import flow_log, flow_name
-from flowrt.contract.source import SourceContext
 from flowrt.contract.state import (
     AggregatingState,
     ListState,
@@ -24,12 +23,12 @@ from flowrt.contract.state import (
     ValueState,
 )
 from flowrt.contract.waiting import sleep_ms
-from flowrt.dataflow.sources.source_reading import asked
-from flowrt.graph.nodes import Plan, SinkNode, SourceNode
+from flowrt.graph.nodes import Plan, SinkNode
 from flowrt.runtime.attempt import Attempt
 from flowrt.runtime.callers import Callers
 from flowrt.runtime.epochs import Epochs
 from flowrt.runtime.errors import ended_by, leaves
+from flowrt.runtime.job_sources import JobSources
 from flowrt.runtime.live_state import LiveState, LiveStates
 from flowrt.runtime.observations import Observations
 from flowrt.runtime.options import JobOptions, StartOptions
@@ -69,7 +68,7 @@ class Job:
         self._started = anyio.Event()
         self._scope = anyio.CancelScope()
         self._ownership: Ownership | None = None
-        self._claimed: list[SourceNode] = []
+        self._sources = JobSources(plan, options)
         self._attempt: Attempt | None = None
         self._last_status: JobStatus | None = None
         self._draining = False
@@ -255,35 +254,6 @@ class Job:
 
     # ------------------------------------------------------------------ life
 
-    def _refuse_sources_that_need_checkpoints(self) -> None:
-        for node in self._plan.graph.nodes:
-            if (
-                isinstance(node, SourceNode)
-                and node.source.needs_checkpoints
-                and self._options.checkpoints is None
-            ):
-                raise ConfigError(
-                    f"source {node.id!r}, {node.source.describe()}, keeps what it gives until an "
-                    "epoch covers it, and without checkpoints each start would read it all again: "
-                    "pass checkpoints=..., or let it keep nothing"
-                )
-
-    def _warn_of_what_is_read_once(self) -> None:
-        """Say aloud where a source cannot keep what the job's delivery promises."""
-        delivery = self._options.resolved_delivery
-        if delivery == "at_most_once":
-            return
-        for node in self._plan.graph.nodes:
-            if isinstance(node, SourceNode) and not node.source.replayable:
-                log.warning(
-                    "flow %s: source %r cannot be read again, so its records are at-most-once in "
-                    "spite of delivery=%r: what came after the last epoch is lost in a crash",
-                    self.name,
-                    node.id,
-                    delivery,
-                    extra={"flow": self.name, "operator": node.id},
-                )
-
     async def _run(self, *, task_group: anyio.abc.TaskGroup) -> None:
         """Run to the end, restarting; keeps an error of the flow for `wait`."""
         flow_name.set(self.name)
@@ -310,7 +280,7 @@ class Job:
             if self._ownership is not None:
                 self._ownership.release()
             self._live.end(self._state)
-            self._tell_sources()
+            self._sources.tell_end()
             for output in self._outputs.values():
                 output.end(self._error)
             self._started.set()
@@ -338,29 +308,8 @@ class Job:
             )
             output.discard()
 
-    def _tell_sources(self) -> None:
-        while self._claimed:
-            node = self._claimed.pop(0)
-            try:
-                node.source.ended()
-            except Exception:
-                log.exception(
-                    "source %r could not take the end of its job",
-                    node.id,
-                    extra={"operator": node.id},
-                )
-
-    async def _claim_sources(self) -> None:
-        """Claim what the sources need for themselves; it is given back when the job ends."""
-        world, take_over = self._options.world, self._options.take_over
-        for node in self._plan.graph.nodes:
-            if isinstance(node, SourceNode):
-                ctx = SourceContext(node.id, 0, node.parallelism, world, take_over)
-                await asked(node.id, "take what only one job may have", node.source.claim(ctx))
-                self._claimed.append(node)
-
     async def _supervise(self) -> None:
-        self._ownership = await take_ownership(self._plan, self._options, self._claim_sources)
+        self._ownership = await take_ownership(self._plan, self._options, self._sources.claim)
         try:
             await self._try_until_it_ends(self._ownership)
         finally:
@@ -468,8 +417,7 @@ async def start(flow: Planned, **options: Unpack[StartOptions]) -> AsyncIterator
     """
     job = Job(flow.plan(), JobOptions(**options))
     job._begin_outputs()
-    job._refuse_sources_that_need_checkpoints()
-    job._warn_of_what_is_read_once()
+    job._sources.check()
     body_error: BaseException | None = None
     async with anyio.create_task_group() as group:
 
