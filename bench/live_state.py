@@ -28,7 +28,9 @@ async def _measured() -> dict[str, float]:
     flow.source(_then_silence()).key_by(key).count(name="counts").sink(NullSink())
     found: dict[str, float] = {}
     with TemporaryDirectory() as folder:
-        async with start(flow, checkpoints=folder, scheduler=Continuous("1h")) as job:
+        async with start(
+            flow, checkpoints=f"{folder}/checkpoints", scheduler=Continuous("1h")
+        ) as job:
             while job.metrics().records_out < KEYS:  # noqa: ASYNC110 - a job has no event for it
                 await anyio.sleep(0.05)
             await job.savepoint(f"{folder}/savepoint")

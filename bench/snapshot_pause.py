@@ -26,7 +26,9 @@ async def _longest_pauses() -> tuple[float, float, float]:
     # The source stays open after the last key, so that the loop has nothing to do but the snapshot.
     flow.source(_then_silence()).key_by(key).count().sink(NullSink())
     with TemporaryDirectory() as folder:
-        async with start(flow, checkpoints=folder, scheduler=Continuous("1h")) as job:
+        async with start(
+            flow, checkpoints=f"{folder}/checkpoints", scheduler=Continuous("1h")
+        ) as job:
             growing = await pause_during(_until_all_are_there, job)
             quiet = await pause_during(anyio.sleep, 1.0)
             busy = await pause_during(job.savepoint, f"{folder}/savepoint")
